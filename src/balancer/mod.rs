@@ -1,0 +1,1 @@
+//! Chooses which address of an origin a try goes to.

@@ -1,0 +1,1 @@
+//! What each `Check` and `Format` accepts, and its message.

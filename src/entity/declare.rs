@@ -1,0 +1,320 @@
+//! The words a kind is declared in. All of it is `const`, so a declaration is a static table.
+
+use serde_json::Value;
+
+use crate::entity::Doc;
+
+/// A kind of entity, declared once.
+#[derive(Debug)]
+pub struct Declaration {
+    /// Internal plural name: `services`, `keyauth_credentials`.
+    pub name: &'static str,
+    /// Segment of the top-level collection: `services`, `key-auths`. `None`: reachable below a parent only.
+    pub path: Option<&'static str>,
+    /// Segment below a parent: `routes`, `key-auth`.
+    pub nested_path: &'static str,
+    /// The field that addresses an entity beside `id`: `name`, `username`, `key`.
+    pub endpoint_key: Option<&'static str>,
+    /// Fields by which a list can be filtered for equality: `custom_id` of consumers.
+    pub lookup: &'static [&'static str],
+    /// The plugin that owns the kind, if one does.
+    pub plugin: Option<&'static str>,
+    pub fields: &'static [Field],
+    /// Accepted on input, expanded into other fields, never returned: `url` of a service.
+    pub shorthands: &'static [Shorthand],
+    /// Rules over several fields, in the order their errors are listed.
+    pub rules: &'static [Rule],
+    /// Fields that are unique together (null counts as a value): plugins' name, route, service, consumer.
+    pub unique_together: &'static [&'static str],
+    /// The fields from which the declarative format derives an absent id; empty: the endpoint key.
+    pub cache_key: &'static [&'static str],
+    /// Whether the kind accepts `ttl` (seconds).
+    pub ttl: bool,
+}
+
+impl Declaration {
+    /// A declaration with every optional part empty, for struct update syntax.
+    pub const EMPTY: Declaration = Declaration {
+        name: "",
+        path: None,
+        nested_path: "",
+        endpoint_key: None,
+        lookup: &[],
+        plugin: None,
+        fields: &[],
+        shorthands: &[],
+        rules: &[],
+        unique_together: &[],
+        cache_key: &[],
+        ttl: false,
+    };
+
+    pub fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+/// A member of a document or of a record inside one; also the type of array elements and map values, unnamed.
+#[derive(Debug)]
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Type,
+    pub required: bool,
+    pub default: Option<Literal>,
+    pub auto: Option<Auto>,
+    pub unique: bool,
+    /// In order: each field reports the first that fails.
+    pub checks: &'static [Check],
+    /// Accepts `{vault://…}` in place of a value.
+    pub referenceable: bool,
+}
+
+#[derive(Debug)]
+pub enum Type {
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Array(&'static Field),
+    /// An array whose repetitions are dropped, order kept.
+    Set(&'static Field),
+    Map {
+        keys: &'static Field,
+        values: &'static Field,
+    },
+    Record(&'static Record),
+    Foreign {
+        kind: &'static str,
+        on_delete: OnDelete,
+    },
+}
+
+#[derive(Debug)]
+pub struct Record {
+    pub fields: &'static [Field],
+    pub shorthands: &'static [Shorthand],
+    pub rules: &'static [Rule],
+}
+
+/// What the end of the referenced entity does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    /// This entity goes too.
+    Cascade,
+    /// The delete is refused.
+    Restrict,
+}
+
+/// What the server fills in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auto {
+    Uuid,
+    /// Unix seconds, unless the client sent some.
+    Created,
+    /// Unix seconds, always.
+    Updated,
+    /// 32 random alphanumerics.
+    Secret,
+}
+
+/// A JSON value in a static.
+#[derive(Clone, Copy, Debug)]
+pub enum Literal {
+    Str(&'static str),
+    Int(i64),
+    Bool(bool),
+    Strs(&'static [&'static str]),
+    Ints(&'static [i64]),
+}
+
+/// A rule about one value. `check.rs` has the meaning and the message of each.
+#[derive(Clone, Copy, Debug)]
+pub enum Check {
+    Uuid,
+    Timestamp,
+    Between(i64, i64),
+    GreaterThan(i64),
+    OneOf(&'static [&'static str]),
+    OneOfInt(&'static [i64]),
+    NotOneOf(&'static [&'static str]),
+    /// Minimal length of a string, array, set or map. Strings have 1 unless this says 0.
+    LenMin(usize),
+    LenEq(usize),
+    MutuallyExclusiveSubsets(&'static [&'static [&'static str]]),
+    /// A named format: host, path, utf8_name, tag, …
+    Format(&'static Format),
+}
+
+/// A named format of strings: the `typedefs` of Kong's facts.
+#[derive(Debug)]
+pub struct Format {
+    pub name: &'static str,
+    /// The error text when the value is refused.
+    pub check: fn(&str) -> Result<(), String>,
+}
+
+/// Accepted on input and rewritten into other members before validation.
+#[derive(Debug)]
+pub struct Shorthand {
+    pub name: &'static str,
+    pub kind: Type,
+    /// Takes the shorthand's value and the document it stood in (already without it); the error is a field's text.
+    pub expand: fn(&Value, &mut Doc) -> Result<(), String>,
+    /// Echoes the value back on output, for deprecated aliases; `None`: write-only.
+    pub echo: Option<fn(&Doc) -> Value>,
+}
+
+/// A rule over several fields of one document. Paths are dotted: `config.redis.host`.
+#[derive(Debug)]
+pub enum Rule {
+    AtLeastOneOf(&'static [&'static str]),
+    OnlyOneOf(&'static [&'static str]),
+    MutuallyRequired(&'static [&'static str]),
+    /// When `if_field` matches, `then_field` has to. Errors: one for the entity, one for `then_field`.
+    Conditional {
+        if_field: &'static str,
+        matches: Match,
+        then_field: &'static str,
+        then: Match,
+    },
+    /// Anything else.
+    Custom {
+        name: &'static str,
+        check: fn(&Doc) -> Vec<Complaint>,
+    },
+}
+
+/// What a conditional rule compares.
+#[derive(Debug)]
+pub enum Match {
+    OneOf(&'static [&'static str]),
+    NotOneOf(&'static [&'static str]),
+    Eq(&'static str),
+    /// Present and not null.
+    Required,
+    /// Null or absent.
+    Null,
+    LenEq(usize),
+}
+
+/// What a custom rule complains about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// Goes into `@entity`.
+    Entity(String),
+    /// Goes to a field, by dotted path.
+    Field(&'static str, String),
+}
+
+impl Field {
+    const fn of(name: &'static str, kind: Type) -> Self {
+        Self {
+            name,
+            kind,
+            required: false,
+            default: None,
+            auto: None,
+            unique: false,
+            checks: &[],
+            referenceable: false,
+        }
+    }
+
+    pub const fn string(name: &'static str) -> Self {
+        Self::of(name, Type::String)
+    }
+
+    pub const fn integer(name: &'static str) -> Self {
+        Self::of(name, Type::Integer)
+    }
+
+    pub const fn number(name: &'static str) -> Self {
+        Self::of(name, Type::Number)
+    }
+
+    pub const fn boolean(name: &'static str) -> Self {
+        Self::of(name, Type::Boolean)
+    }
+
+    pub const fn array(name: &'static str, elements: &'static Field) -> Self {
+        Self::of(name, Type::Array(elements))
+    }
+
+    pub const fn set(name: &'static str, elements: &'static Field) -> Self {
+        Self::of(name, Type::Set(elements))
+    }
+
+    pub const fn map(name: &'static str, keys: &'static Field, values: &'static Field) -> Self {
+        Self::of(name, Type::Map { keys, values })
+    }
+
+    pub const fn record(name: &'static str, record: &'static Record) -> Self {
+        Self::of(name, Type::Record(record))
+    }
+
+    pub const fn foreign(name: &'static str, kind: &'static str, on_delete: OnDelete) -> Self {
+        Self::of(name, Type::Foreign { kind, on_delete })
+    }
+
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    pub const fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    pub const fn referenceable(mut self) -> Self {
+        self.referenceable = true;
+        self
+    }
+
+    pub const fn auto(mut self, auto: Auto) -> Self {
+        self.auto = Some(auto);
+        self
+    }
+
+    pub const fn default(mut self, default: Literal) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    pub const fn checks(mut self, checks: &'static [Check]) -> Self {
+        self.checks = checks;
+        self
+    }
+}
+
+/// A plugin as the Admin API knows it: its name, its place in the order, and the shape of its config.
+#[derive(Debug)]
+pub struct PluginDeclaration {
+    pub name: &'static str,
+    pub priority: i32,
+    pub config: Record,
+    /// Rules whose paths begin with `config.`, checked on the whole plugin document.
+    pub rules: &'static [Rule],
+    /// Whether an instance may be scoped to a consumer.
+    pub consumer_scope: bool,
+    /// Elements that `protocols` may have.
+    pub protocols: &'static [&'static str],
+}
+
+/// The plugins this node has, by which `config` of the kind `plugins` is checked.
+#[derive(Clone, Debug, Default)]
+pub struct Plugins(Vec<&'static PluginDeclaration>);
+
+impl Plugins {
+    pub fn new(declarations: impl IntoIterator<Item = &'static PluginDeclaration>) -> Self {
+        Self(declarations.into_iter().collect())
+    }
+
+    pub fn named(&self, name: &str) -> Option<&'static PluginDeclaration> {
+        self.0.iter().copied().find(|plugin| plugin.name == name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'static PluginDeclaration> + '_ {
+        self.0.iter().copied()
+    }
+}

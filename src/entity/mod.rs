@@ -1,0 +1,166 @@
+//! The vocabulary: what kinds of entities there are, and every rule about one.
+//!
+//! A kind is declared once (`Declaration`), and that declaration drives coercion, validation with Kong's
+//! messages, defaults, `/schemas/*`, unique keys and references. Nothing outside this module knows an entity
+//! by name, except the typed structs' readers on the request path.
+
+pub mod catalog;
+pub mod check;
+pub mod declare;
+pub mod form;
+pub mod path;
+pub mod problem;
+pub mod schema;
+pub mod write;
+
+pub mod consumer;
+pub mod keyauth_credential;
+pub mod plugin;
+pub mod route;
+pub mod service;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::entity::declare::Declaration;
+
+/// An entity's members, in the order of its declaration once checked.
+pub type Doc = Map<String, Value>;
+
+/// A handle to a kind's declaration. Two handles are equal when they name the same kind.
+#[derive(Clone, Copy)]
+pub struct Kind(&'static Declaration);
+
+/// Every kind, referenced kinds before those that refer to them.
+static KINDS: &[Kind] = &[
+    Kind(&service::DECLARATION),
+    Kind(&route::DECLARATION),
+    Kind(&consumer::DECLARATION),
+    Kind(&plugin::DECLARATION),
+    Kind(&keyauth_credential::DECLARATION),
+];
+
+impl Kind {
+    pub const SERVICES: Kind = Kind(&service::DECLARATION);
+    pub const ROUTES: Kind = Kind(&route::DECLARATION);
+    pub const CONSUMERS: Kind = Kind(&consumer::DECLARATION);
+    pub const PLUGINS: Kind = Kind(&plugin::DECLARATION);
+    pub const KEYAUTH_CREDENTIALS: Kind = Kind(&keyauth_credential::DECLARATION);
+
+    /// Every kind, referenced kinds before those that refer to them.
+    pub fn all() -> &'static [Kind] {
+        KINDS
+    }
+
+    /// By internal plural name: `services`, `keyauth_credentials`.
+    pub fn named(name: &str) -> Option<Kind> {
+        KINDS.iter().copied().find(|kind| kind.name == name)
+    }
+}
+
+impl Deref for Kind {
+    type Target = Declaration;
+
+    fn deref(&self) -> &Declaration {
+        self.0
+    }
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Kind {}
+
+impl PartialOrd for Kind {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Kind {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
+impl Hash for Kind {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A durable object, whole and checked, kept as the JSON text of its document: a tenth of the memory of a tree.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entity {
+    kind: Kind,
+    id: Uuid,
+    text: Box<str>,
+}
+
+impl Entity {
+    /// From a document that `write::prepare` made, or that a store or a peer kept since.
+    /// `None` when it has no usable `id`.
+    pub fn from_doc(kind: Kind, doc: &Doc) -> Option<Self> {
+        let id = doc.get("id")?.as_str()?.parse().ok()?;
+        let text = serde_json::to_string(doc).ok()?.into_boxed_str();
+        Some(Self { kind, id, text })
+    }
+
+    /// From stored JSON text; `None` when it is not an object with an `id`.
+    pub fn from_text(kind: Kind, text: &str) -> Option<Self> {
+        Self::from_doc(kind, &serde_json::from_str::<Doc>(text).ok()?)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The document as JSON text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The document as a tree.
+    pub fn doc(&self) -> Doc {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
+/// One step of history: an entity's new state, or its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub kind: Kind,
+    pub id: Uuid,
+    /// `None`: the entity is gone.
+    pub entity: Option<Arc<Entity>>,
+}
+
+/// A foreign key as documents hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Reference {
+    pub id: Uuid,
+}

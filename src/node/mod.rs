@@ -1,0 +1,1 @@
+//! Assembly: settings, publisher, tasks, telemetry, the command line.

@@ -1,0 +1,19 @@
+//! The plugin `key-auth`.
+
+use crate::entity::declare::{PluginDeclaration, Record};
+use crate::plugin::{Maker, Plugin};
+
+pub static MAKER: Maker = Maker { declaration: &DECLARATION, build: |_, _| Ok(Box::new(Instance)) };
+
+static DECLARATION: PluginDeclaration = PluginDeclaration {
+    name: "key-auth",
+    priority: 1250,
+    config: Record { fields: &[], shorthands: &[], rules: &[] },
+    rules: &[],
+    consumer_scope: false,
+    protocols: &["grpc", "grpcs", "http", "https"],
+};
+
+struct Instance;
+
+impl Plugin for Instance {}

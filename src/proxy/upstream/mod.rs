@@ -1,0 +1,162 @@
+//! Connections to upstreams: addresses by DNS, keep-alive pools, TLS, timeouts, tries.
+//!
+//! One `Upstreams` per worker, used by that worker's thread only.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use http_body::Frame;
+
+/// What the upstream side gets from the settings.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Idle connections kept per pool and worker; 0: none.
+    pub keepalive_pool_size: usize,
+    /// Requests per connection; 0: no limit.
+    pub keepalive_max_requests: u64,
+    /// Zero: never.
+    pub keepalive_idle_timeout: Duration,
+    /// PEM bundles beside the system's roots (`lua_ssl_trusted_certificate`), by path.
+    pub trusted_certificates: Vec<std::path::PathBuf>,
+    /// Name servers in place of the system's.
+    pub dns_resolver: Vec<std::net::SocketAddr>,
+    /// Overrides the TTL of every answer.
+    pub dns_valid_ttl: Option<Duration>,
+    /// How long an answer is used after its TTL while it cannot be renewed.
+    pub dns_stale_ttl: Duration,
+}
+
+/// Where a service lives. Made once per service, when its snapshot is built or first used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub tls: bool,
+    pub host: Box<str>,
+    pub port: u16,
+    pub connect_timeout: Duration,
+    pub write_timeout: Duration,
+    pub read_timeout: Duration,
+    /// Tries after the first.
+    pub retries: u32,
+    pub tls_verify: bool,
+    pub tls_verify_depth: Option<u32>,
+}
+
+/// The body of a request on its way up. `replay` holds it whole when it is small enough to be sent again.
+pub enum RequestBody {
+    Empty,
+    /// Buffered: can be sent again.
+    Whole(Bytes, Option<HeaderMap>),
+    /// Streamed: sent once. Ends with an error when the client misbehaves (`ClientFault`).
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = ClientFault>>>),
+}
+
+/// Why a client's body could not be read to its end.
+#[derive(Debug)]
+pub enum ClientFault {
+    /// Longer than `client_max_body_size`.
+    TooLarge,
+    /// No byte for longer than the client is given.
+    Timeout,
+    /// Closed, or not HTTP.
+    Broken(String),
+}
+
+/// A request ready to go, but for `Host`, which each try computes.
+pub struct Outgoing {
+    pub method: Method,
+    /// Path and query, escaped.
+    pub target: http::uri::PathAndQuery,
+    /// Without `Host`, `Content-Length`, `Transfer-Encoding` and hop-by-hop headers.
+    pub headers: HeaderMap,
+    /// `preserve_host`: the client's Host header; else the origin's name is used.
+    pub host: Option<HeaderValue>,
+    pub body: RequestBody,
+    /// Length of a streamed body, when the client stated one.
+    pub content_length: Option<u64>,
+    /// From the client's request: header case travels here.
+    pub extensions: http::Extensions,
+    /// The request asks for a switch of protocols.
+    pub upgrade: bool,
+}
+
+/// An upstream's answer.
+pub struct Reply {
+    /// For a 101, `extensions` hold hyper's `OnUpgrade`.
+    pub response: Response<ReplyBody>,
+    pub timing: Timing,
+}
+
+/// When things happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// End of the last choice of an address.
+    pub balanced_at: Instant,
+    /// First byte of the answer, or the failure of the last try.
+    pub answered_at: Instant,
+    pub tries: u32,
+}
+
+/// The body of an answer, with the read timeout between frames. Its connection goes back to the pool at its end.
+pub struct ReplyBody {}
+
+/// Why the body of an answer ended before its end.
+#[derive(Debug)]
+pub enum ReplyFault {
+    Timeout,
+    Broken(String),
+}
+
+impl std::fmt::Display for ReplyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("the upstream stopped sending"),
+            Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ReplyFault {}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = ReplyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub enum Failure {
+    /// The name does not exist, or has no address: 503 `name resolution failed`, no upstream was tried.
+    NameNotFound,
+    /// Any other failure of the first resolution: 500.
+    Resolve { host: String, why: String },
+    /// Refused, reset, handshake or verification failed, or no HTTP: 502 after all tries.
+    BadAnswer { why: String, timing: Timing },
+    /// Connecting, sending or reading took too long: 504 after all tries.
+    Timeout { timing: Timing },
+    /// The client's body broke the exchange.
+    Client(ClientFault),
+}
+
+/// The upstream side of one worker.
+pub struct Upstreams {}
+
+impl Upstreams {
+    /// Reads the roots and the resolver's configuration. Call on the worker's runtime.
+    pub fn new(options: &Options) -> std::io::Result<Self> {
+        let _ = options;
+        unimplemented!()
+    }
+
+    /// Sends, trying again as `kong/proxy.md` §7.1 says.
+    pub async fn send(&self, origin: &Origin, outgoing: Outgoing) -> Result<Reply, Failure> {
+        let _ = (origin, outgoing);
+        unimplemented!()
+    }
+}

@@ -1,0 +1,1 @@
+//! The store in one file under `prefix`: redb, one writer thread.

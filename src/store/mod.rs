@@ -1,0 +1,89 @@
+//! Durable truth. A store keeps a log and the state it leads to; what may be written is decided by
+//! `entity::catalog`, so every store refuses the same.
+
+pub mod declarative;
+pub mod embedded;
+pub mod ledger;
+pub mod local;
+pub mod postgres;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tidegate_proto::Revision;
+
+use crate::entity::{Change, Entity};
+
+/// Where entities rest.
+pub trait Store: Send + Sync + 'static {
+    /// Everything, at one revision.
+    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>>;
+
+    /// Opens the one writing transaction of the moment: nobody else commits until it ends. Dropping it rolls back.
+    /// `seen` is the revision the caller knows; what came after is in `Transaction::missed`.
+    fn begin(&self, seen: Revision) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>>;
+
+    /// What was committed after `seen`, without locking anything.
+    fn since(&self, seen: Revision) -> BoxFuture<'_, Result<Missed, StoreError>>;
+
+    /// `postgres`, `embedded` or `off`.
+    fn name(&self) -> &'static str;
+
+    /// Whether entities can be written one by one (not with a declarative file).
+    fn writable(&self) -> bool {
+        true
+    }
+}
+
+/// An open writing transaction.
+pub trait Transaction: Send {
+    /// What was committed after the revision that `begin` was given.
+    fn missed(&mut self) -> Missed;
+
+    /// Makes `changes` durable, all or none, and answers the revision they have.
+    /// `Err` with `Outcome::Unknown`: the connection ended while committing.
+    fn commit(self: Box<Self>, changes: Vec<Change>) -> BoxFuture<'static, Result<Revision, StoreError>>;
+}
+
+/// All entities at a revision.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub revision: Revision,
+    pub entities: Vec<Arc<Entity>>,
+}
+
+/// What a reader lacks.
+#[derive(Debug)]
+pub enum Missed {
+    /// Changes in order; empty when nothing came. `revision` is where they lead.
+    Changes { changes: Vec<Change>, revision: Revision },
+    /// The log does not reach back that far, or history was replaced: take everything.
+    Everything(Contents),
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Not reachable, or too slow; try later. Nothing was written.
+    Unavailable(String),
+    /// The connection ended while committing: the changes stand whole or not at all, which is not known.
+    Unknown(String),
+    /// The database lacks migrations, or has newer ones; the text says which command to run.
+    Schema(String),
+    /// Anything else: a bug or a broken disk.
+    Broken(String),
+    /// Entities cannot be written one by one here.
+    ReadOnly,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) | Self::Unknown(why) | Self::Schema(why) | Self::Broken(why) => f.write_str(why),
+            Self::ReadOnly => f.write_str("entities cannot be written one by one when not using a database"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
