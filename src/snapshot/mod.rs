@@ -1,40 +1,34 @@
 //! Everything a request needs, compiled from all entities, immutable; `Live` publishes it.
 //!
-//! Built off the request path and swapped in whole. A piece that cannot be built fails closed: its routes answer 500
-//! with the problem, the rest serves.
+//! Built off the request path and swapped in whole, so a request sees one world. A piece that cannot be built fails
+//! closed: its routes answer 500, the rest serves. One task publishes, workers read.
 
+pub mod build;
+pub mod plan;
+
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use arc_swap::cache::Cache;
 use tidegate_proto::Revision;
+use uuid::Uuid;
 
-use crate::entity::route::Route;
-use crate::entity::service::Service;
 use crate::entity::{Entity, Kind};
-use crate::plugin::Directory;
 use crate::plugin::chain::Chain;
+use crate::plugin::directory::Directory;
 use crate::router::{Query, Router};
+use crate::snapshot::plan::Plan;
 
 /// One world for one request.
 pub struct Snapshot {
     pub revision: Revision,
     pub directory: Arc<Directory>,
-    /// What runs when no route matches: global instances, `header_filter` only.
-    pub unmatched: Chain,
+    /// What runs when no route matches, or when the exchange ends before its plugins (426): global instances,
+    /// `header_filter` only. `unmatched.collect()` is the run.
+    pub unmatched: Arc<Chain>,
     router: Router,
     plans: Vec<Arc<Plan>>,
-}
-
-/// What a matched request does.
-pub struct Plan {
-    pub route: Route,
-    /// `None`: answered 503 after the plugins.
-    pub service: Option<Arc<Service>>,
-    pub chain: Chain,
-    /// The route has `https` and not `http`: plain requests are answered 426 or redirected.
-    pub https_only: bool,
-    /// Set when a piece could not be built; every request of this route is then answered 500.
-    pub problem: Option<String>,
 }
 
 /// A route found for a request.
@@ -45,10 +39,10 @@ pub struct Found<'a> {
 }
 
 /// A piece that could not be built.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub kind: Kind,
-    pub id: uuid::Uuid,
+    pub id: Uuid,
     pub why: String,
 }
 
@@ -59,14 +53,6 @@ pub type Entities = Vec<Arc<Entity>>;
 #[derive(Default)]
 pub struct Builder {}
 
-impl Builder {
-    /// Compiles `entities` (all kinds, any order) as they stand at `revision`.
-    pub fn build(&mut self, entities: Entities, revision: Revision) -> (Snapshot, Vec<Problem>) {
-        let _ = (entities, revision);
-        unimplemented!()
-    }
-}
-
 impl Snapshot {
     pub fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
         let found = self.router.find(query)?;
@@ -76,14 +62,40 @@ impl Snapshot {
 
 /// The snapshot that requests load now; none until the first configuration.
 #[derive(Default)]
-pub struct Live(ArcSwapOption<Snapshot>);
+pub struct Live(Arc<ArcSwapOption<Snapshot>>);
 
 impl Live {
+    /// For occasional use; workers have a `Reader`.
     pub fn load(&self) -> Option<Arc<Snapshot>> {
         self.0.load_full()
     }
 
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.0.store(Some(snapshot));
+    }
+
+    /// For one worker.
+    pub fn reader(&self) -> Reader {
+        Reader { cache: Cache::new(Arc::clone(&self.0)), current: None }
+    }
+}
+
+/// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
+/// cloned per request would have all workers write to one cache line.
+pub struct Reader {
+    cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
+    /// What `cache` held last.
+    current: Option<Rc<Arc<Snapshot>>>,
+}
+
+impl Reader {
+    /// The snapshot of this moment; keep it for the whole exchange.
+    pub fn load(&mut self) -> Option<Rc<Arc<Snapshot>>> {
+        let newest = self.cache.load().as_ref()?;
+        match &self.current {
+            Some(current) if Arc::ptr_eq(current, newest) => {}
+            _ => self.current = Some(Rc::new(Arc::clone(newest))),
+        }
+        self.current.clone()
     }
 }
