@@ -1,8 +1,13 @@
 //! The words a kind is declared in. All of it is `const`, so a declaration is a static table.
+//!
+//! A table is read by everybody (checks, forms, `/schemas/*`, the catalog); builders or derive macros on structs lost,
+//! because only one of these readers could have lived in them. What no table can say is a function pointer in it.
 
 use serde_json::Value;
 
 use crate::entity::Doc;
+use crate::entity::catalog::Draft;
+use crate::entity::problem::Violations;
 
 /// A kind of entity, declared once.
 #[derive(Debug)]
@@ -30,6 +35,10 @@ pub struct Declaration {
     pub cache_key: &'static [&'static str],
     /// Whether the kind accepts `ttl` (seconds).
     pub ttl: bool,
+    /// What the value of one field changes about the others.
+    pub variants: Variants,
+    /// Rules that need other rows.
+    pub row_check: Option<fn(&Written<'_>, &Draft<'_>) -> Result<(), Violations>>,
 }
 
 impl Declaration {
@@ -47,11 +56,62 @@ impl Declaration {
         unique_together: &[],
         cache_key: &[],
         ttl: false,
+        variants: Variants::None,
+        row_check: None,
     };
 
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         self.fields.iter().find(|field| field.name == name)
     }
+}
+
+/// What a write said and what comes of it, for rules that need other rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// As the client sent it, shorthands expanded; foreign keys may still be names.
+    pub sent: &'a Doc,
+    /// The checked document that will stand.
+    pub doc: &'a Doc,
+    pub updating: bool,
+}
+
+/// What the value of one field changes about the others.
+#[derive(Clone, Copy, Debug)]
+pub enum Variants {
+    None,
+    /// The first known name in the set `field` selects; no known name is an error at `field`.
+    BySet {
+        field: &'static str,
+        variants: &'static [Variant],
+    },
+    /// The plugin that `name` names gives `config` its shape, and more.
+    ByPlugin,
+}
+
+#[derive(Debug)]
+pub struct Variant {
+    pub names: &'static [&'static str],
+    pub overrides: &'static [Override],
+    /// Checked after the kind's own.
+    pub rules: &'static [Rule],
+}
+
+/// What a variant changes about one field.
+#[derive(Debug)]
+pub struct Override {
+    pub field: &'static str,
+    /// Instead of the field's own.
+    pub default: Option<Literal>,
+    pub refused: Refused,
+    /// Error text of a refused value.
+    pub message: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Everything but null.
+    NotNull,
+    True,
 }
 
 /// A member of a document or of a record inside one; also the type of array elements and map values, unnamed.
@@ -122,12 +182,13 @@ pub enum Auto {
 pub enum Literal {
     Str(&'static str),
     Int(i64),
+    Float(f64),
     Bool(bool),
     Strs(&'static [&'static str]),
     Ints(&'static [i64]),
 }
 
-/// A rule about one value. `check.rs` has the meaning and the message of each.
+/// A rule about one value. `check.rs` has the meaning and the message of each. Null passes all of them.
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
     Uuid,
@@ -140,9 +201,13 @@ pub enum Check {
     /// Minimal length of a string, array, set or map. Strings have 1 unless this says 0.
     LenMin(usize),
     LenEq(usize),
+    /// An array or set that has to hold this.
+    Contains(&'static str),
     MutuallyExclusiveSubsets(&'static [&'static [&'static str]]),
-    /// A named format: host, path, utf8_name, tag, …
+    /// A named format: host, path, utf8_name, tag, … (`format.rs` has them)
     Format(&'static Format),
+    /// Anything else about one value, records included; the error is the field's text.
+    Custom(fn(&Value) -> Result<(), String>),
 }
 
 /// A named format of strings: the `typedefs` of Kong's facts.
@@ -158,43 +223,58 @@ pub struct Format {
 pub struct Shorthand {
     pub name: &'static str,
     pub kind: Type,
-    /// Takes the shorthand's value and the document it stood in (already without it); the error is a field's text.
-    pub expand: fn(&Value, &mut Doc) -> Result<(), String>,
-    /// Echoes the value back on output, for deprecated aliases; `None`: write-only.
-    pub echo: Option<fn(&Doc) -> Value>,
+    pub meaning: Meaning,
 }
 
-/// A rule over several fields of one document. Paths are dotted: `config.redis.host`.
+#[derive(Debug)]
+pub enum Meaning {
+    /// Write-only. Takes the shorthand's value (its type is checked, it is not null) and the document it stood in
+    /// (already without it).
+    Expand(fn(&Value, &mut Doc)),
+    /// The old name of the field at this path, echoed in responses.
+    Alias { path: &'static [&'static str], deprecation: &'static str, removal: &'static str },
+}
+
+/// A rule over several fields of one document. Paths are dotted and start at the document the rule is declared for:
+/// `config.redis.host` in a plugin's `rules`, `ip` in the rules of a record.
+/// A rule is skipped while a field it reads has an error of its own, except the first two.
 #[derive(Debug)]
 pub enum Rule {
     AtLeastOneOf(&'static [&'static str]),
     OnlyOneOf(&'static [&'static str]),
     MutuallyRequired(&'static [&'static str]),
+    MutuallyExclusive(&'static [&'static str]),
+    Distinct(&'static [&'static str]),
     /// When `if_field` matches, `then_field` has to. Errors: one for the entity, one for `then_field`.
     Conditional {
         if_field: &'static str,
         matches: Match,
         then_field: &'static str,
         then: Match,
+        /// Instead of the usual text for the entity.
+        message: Option<&'static str>,
     },
     /// Anything else.
     Custom {
+        /// As `/schemas/*` names it; empty: not shown there.
         name: &'static str,
+        /// What it reads: it does not run while one of these has an error.
+        fields: &'static [&'static str],
         check: fn(&Doc) -> Vec<Complaint>,
     },
 }
 
 /// What a conditional rule compares.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Match {
-    OneOf(&'static [&'static str]),
-    NotOneOf(&'static [&'static str]),
-    Eq(&'static str),
     /// Present and not null.
     Required,
     /// Null or absent.
     Null,
-    LenEq(usize),
+    Eq(&'static str),
+    Is(Check),
+    /// Each element of an array or set.
+    Each(Check),
 }
 
 /// What a custom rule complains about.
@@ -204,6 +284,25 @@ pub enum Complaint {
     Entity(String),
     /// Goes to a field, by dotted path.
     Field(&'static str, String),
+}
+
+impl Shorthand {
+    /// The old name of the field at `path`, to be removed in 4.0.
+    pub const fn alias(
+        name: &'static str,
+        kind: Type,
+        path: &'static [&'static str],
+        deprecation: &'static str,
+    ) -> Self {
+        Self { name, kind, meaning: Meaning::Alias { path, deprecation, removal: "4.0" } }
+    }
+}
+
+impl Rule {
+    /// When `if_field` matches, `then_field` has to; with the usual text.
+    pub const fn when(if_field: &'static str, matches: Match, then_field: &'static str, then: Match) -> Self {
+        Self::Conditional { if_field, matches, then_field, then, message: None }
+    }
 }
 
 impl Field {

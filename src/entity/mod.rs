@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod check;
 pub mod declare;
 pub mod form;
+pub mod format;
 pub mod path;
 pub mod problem;
 pub mod schema;
