@@ -1,21 +1,44 @@
 //! All entities in memory, with their unique keys, references and tags, and the rules between entities.
 //!
 //! Pure: a store only makes durable what is decided here, so every store refuses the same writes. A `Draft`
-//! is one transaction on top of a catalog.
+//! is one transaction on top of a catalog: a second, small catalog of what it wrote, and the set of ids
+//! below that no longer show. Rules as constraints of a database lost: the stores would differ, and each
+//! message would have to be read back out of a driver's error.
+//!
+//! An index entry is found again by reading the document that made it, so nothing is kept twice; a change
+//! costs its document and a few logarithmic steps, whatever the size of the catalog.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tidegate_proto::Revision;
 use uuid::Uuid;
 
-use crate::entity::problem::Rejection;
-use crate::entity::write::Checked;
+use crate::entity::declare::{OnDelete, Type};
+use crate::entity::problem::{Rejection, Violations};
+use crate::entity::write::{Checked, expired};
 use crate::entity::{Change, Doc, Entity, Kind};
 
 /// Every entity at one revision.
 #[derive(Debug, Default)]
 pub struct Catalog {
     revision: Revision,
+    /// By the kind's name, so that a reference finds its shelf without the kind's declaration.
+    shelves: BTreeMap<&'static str, Shelf>,
+    tags: BTreeMap<Box<str>, BTreeSet<(Kind, Uuid)>>,
+}
+
+/// The entities of one kind.
+#[derive(Debug)]
+struct Shelf {
+    kind: Kind,
+    entities: BTreeMap<Uuid, Arc<Entity>>,
+    /// Canonical text of each unique key.
+    keys: HashMap<Box<str>, Uuid>,
+    /// (foreign field, parent, child).
+    children: BTreeSet<(&'static str, Uuid, Uuid)>,
 }
 
 /// A page of a list, in ascending order of id.
@@ -40,10 +63,26 @@ pub enum Tags {
     Any(Vec<String>),
 }
 
+/// A foreign key of one document.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    field: &'static str,
+    /// The referenced kind's name; nobody may have declared it yet.
+    kind: &'static str,
+    id: Uuid,
+}
+
 impl Catalog {
     /// Nothing, at a revision.
     pub fn empty(revision: Revision) -> Self {
-        Self { revision }
+        Self { revision, ..Self::default() }
+    }
+
+    /// These entities, at a revision. Of two with one id the later stays.
+    pub fn of(entities: impl IntoIterator<Item = Arc<Entity>>, revision: Revision) -> Self {
+        let mut catalog = Self::empty(revision);
+        entities.into_iter().for_each(|entity| catalog.put(entity));
+        catalog
     }
 
     pub fn revision(&self) -> Revision {
@@ -51,31 +90,48 @@ impl Catalog {
     }
 
     pub fn get(&self, kind: Kind, id: Uuid) -> Option<&Arc<Entity>> {
-        let _ = (kind, id);
-        unimplemented!()
+        self.shelf(kind)?.entities.get(&id)
     }
 
     /// By the value of a unique field (`name`, `username`, `custom_id`, `key`).
     pub fn by_key(&self, kind: Kind, field: &str, value: &str) -> Option<&Arc<Entity>> {
-        let _ = (kind, field, value);
-        unimplemented!()
+        self.by_canonical(kind, &canonical(field, value))
     }
 
     /// All of a kind, in ascending order of id.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entity>> + '_ {
-        let _ = kind;
-        std::iter::empty()
+        self.shelf(kind).into_iter().flat_map(|shelf| shelf.entities.values())
+    }
+
+    /// All of every kind.
+    pub fn everything(&self) -> impl Iterator<Item = &Arc<Entity>> + '_ {
+        self.shelves.values().flat_map(|shelf| shelf.entities.values())
     }
 
     pub fn count(&self, kind: Kind) -> usize {
-        let _ = kind;
-        unimplemented!()
+        self.shelf(kind).map_or(0, |shelf| shelf.entities.len())
     }
 
-    /// At most `size` entities of `kind` after the id `after`.
+    /// At most `size` entities of `kind` after the id `after`. Expired ones show: only a clock could tell.
     pub fn page(&self, kind: Kind, filter: &Filter, after: Option<Uuid>, size: usize) -> Page {
-        let _ = (kind, filter, after, size);
-        unimplemented!()
+        let Some(shelf) = self.shelf(kind) else { return Page::default() };
+        let mut ids = match (&filter.parent, &filter.tags) {
+            (Some((field, parent)), tags) => shelf
+                .children_of(field, *parent, after)
+                .filter(|id| tags.as_ref().is_none_or(|tags| self.has_tags(kind, *id, tags)))
+                .take(size + 1)
+                .collect(),
+            (None, Some(tags)) => self.ids_tagged(kind, tags, after, size + 1),
+            (None, None) => {
+                shelf.entities.range((exclusive(after), Bound::Unbounded)).map(|(id, _)| *id).take(size + 1).collect()
+            }
+        };
+        let more = ids.len() > size;
+        ids.truncate(size);
+        Page {
+            next: ids.last().copied().filter(|_| more),
+            entities: ids.iter().filter_map(|id| shelf.entities.get(id).cloned()).collect(),
+        }
     }
 
     /// (tag, kind, id) of everything tagged, or of one tag, in order, after a position.
@@ -85,15 +141,132 @@ impl Catalog {
         after: Option<(&str, Kind, Uuid)>,
         size: usize,
     ) -> Vec<(String, Kind, Uuid)> {
-        let _ = (tag, after, size);
-        unimplemented!()
+        let first = tag.or(after.map(|(tag, ..)| tag)).map_or(Bound::Unbounded, Bound::Included);
+        let last = tag.map_or(Bound::Unbounded, Bound::Included);
+        self.tags
+            .range::<str, _>((first, last))
+            .flat_map(|(name, members)| {
+                let from = match after {
+                    Some((tag, kind, id)) if tag == &**name => Bound::Excluded((kind, id)),
+                    _ => Bound::Unbounded,
+                };
+                let beyond = after.is_some_and(|(tag, ..)| tag > &**name);
+                let members = (!beyond).then(|| members.range((from, Bound::Unbounded)));
+                members.into_iter().flatten().map(move |(kind, id)| (name.to_string(), *kind, *id))
+            })
+            .take(size)
+            .collect()
     }
 
     /// Takes changes in as they are: they were decided elsewhere. The catalog then stands at `revision`.
     pub fn apply(&mut self, changes: &[Change], revision: Revision) {
-        let _ = changes;
+        for change in changes {
+            match &change.entity {
+                Some(entity) => self.put(entity.clone()),
+                None => self.remove(change.kind, change.id),
+            }
+        }
         self.revision = revision;
-        unimplemented!()
+    }
+
+    fn shelf(&self, kind: Kind) -> Option<&Shelf> {
+        self.shelves.get(kind.name)
+    }
+
+    fn by_canonical(&self, kind: Kind, key: &str) -> Option<&Arc<Entity>> {
+        let shelf = self.shelf(kind)?;
+        shelf.entities.get(shelf.keys.get(key)?)
+    }
+
+    fn put(&mut self, entity: Arc<Entity>) {
+        let (kind, id, doc) = (entity.kind(), entity.id(), entity.doc());
+        self.remove(kind, id);
+        let shelf = self.shelves.entry(kind.name).or_insert_with(|| Shelf::of(kind));
+        shelf.keys.extend(unique_keys(kind, &doc).into_iter().map(|(key, _)| (key.into_boxed_str(), id)));
+        shelf.children.extend(links(kind, &doc).map(|link| (link.field, link.id, id)));
+        shelf.entities.insert(id, entity);
+        for tag in tags(&doc) {
+            self.tags.entry(tag.into()).or_default().insert((kind, id));
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, id: Uuid) {
+        let Some(shelf) = self.shelves.get_mut(kind.name) else { return };
+        let Some(entity) = shelf.entities.remove(&id) else { return };
+        let doc = entity.doc();
+        for (key, _) in unique_keys(kind, &doc) {
+            // The key may have moved on: another entity took it earlier in the same change set.
+            if shelf.keys.get(key.as_str()) == Some(&id) {
+                shelf.keys.remove(key.as_str());
+            }
+        }
+        for link in links(kind, &doc) {
+            shelf.children.remove(&(link.field, link.id, id));
+        }
+        for tag in tags(&doc) {
+            if let Some(members) = self.tags.get_mut(tag) {
+                members.remove(&(kind, id));
+                if members.is_empty() {
+                    self.tags.remove(tag);
+                }
+            }
+        }
+    }
+
+    fn has_tags(&self, kind: Kind, id: Uuid, wanted: &Tags) -> bool {
+        let has = |tag: &String| self.tags.get(tag.as_str()).is_some_and(|members| members.contains(&(kind, id)));
+        match wanted {
+            Tags::All(tags) => tags.iter().all(has),
+            Tags::Any(tags) => tags.iter().any(has),
+        }
+    }
+
+    /// The first `size` ids of `kind` after `after` with the tags.
+    fn ids_tagged(&self, kind: Kind, wanted: &Tags, after: Option<Uuid>, size: usize) -> Vec<Uuid> {
+        let (Tags::All(names) | Tags::Any(names)) = wanted;
+        let sets = names.iter().map(|tag| self.tags.get(tag.as_str()));
+        let from = match after {
+            Some(id) => Bound::Excluded((kind, id)),
+            None => Bound::Included((kind, Uuid::nil())),
+        };
+        let ids_of = |set: &'_ BTreeSet<(Kind, Uuid)>, size| {
+            set.range((from, Bound::Included((kind, Uuid::max())))).map(|(_, id)| *id).take(size).collect::<Vec<_>>()
+        };
+        match wanted {
+            Tags::All(_) => {
+                // Walking the rarest tag bounds the work by its members, however common the others are.
+                let Some(rarest) =
+                    sets.collect::<Option<Vec<_>>>().and_then(|sets| sets.into_iter().min_by_key(|set| set.len()))
+                else {
+                    return Vec::new();
+                };
+                let candidates = ids_of(rarest, usize::MAX).into_iter();
+                candidates.filter(|id| self.has_tags(kind, *id, wanted)).take(size).collect()
+            }
+            Tags::Any(_) => {
+                let union: BTreeSet<Uuid> = sets.flatten().flat_map(|set| ids_of(set, size)).collect();
+                union.into_iter().take(size).collect()
+            }
+        }
+    }
+}
+
+impl Shelf {
+    fn of(kind: Kind) -> Self {
+        Self { kind, entities: BTreeMap::new(), keys: HashMap::new(), children: BTreeSet::new() }
+    }
+
+    fn children_of(&self, field: &str, parent: Uuid, after: Option<Uuid>) -> impl Iterator<Item = Uuid> + '_ {
+        // The declaration's own copy of the name: keys of the set live as long as the program.
+        let field = self.kind.field(field).map(|field| field.name);
+        let range = field.map(|field| {
+            let from = match after {
+                Some(id) => Bound::Excluded((field, parent, id)),
+                None => Bound::Included((field, parent, Uuid::nil())),
+            };
+            self.children.range((from, Bound::Included((field, parent, Uuid::max()))))
+        });
+        range.into_iter().flatten().map(|(_, _, child)| *child)
     }
 }
 
@@ -101,49 +274,63 @@ impl Catalog {
 #[derive(Debug)]
 pub struct Draft<'a> {
     catalog: &'a Catalog,
-    changes: Vec<Change>,
+    now_s: i64,
+    /// What this transaction wrote, as it will stand.
+    written: Catalog,
+    /// Entities of `catalog` that this transaction replaced or deleted.
+    hidden: HashSet<(Kind, Uuid)>,
 }
 
 impl<'a> Draft<'a> {
     /// `now_s` (Unix seconds) decides which entities with a `ttl` are over: those do not exist for a draft.
     pub fn new(catalog: &'a Catalog, now_s: i64) -> Self {
-        let _ = now_s;
-        Self { catalog, changes: Vec::new() }
+        Self { catalog, now_s, written: Catalog::default(), hidden: HashSet::new() }
     }
 
     pub fn get(&self, kind: Kind, id: Uuid) -> Option<Arc<Entity>> {
-        let _ = (kind, id);
-        unimplemented!()
+        self.stored(kind, id).filter(|entity| !self.over(entity)).cloned()
     }
 
     pub fn by_key(&self, kind: Kind, field: &str, value: &str) -> Option<Arc<Entity>> {
-        let _ = (kind, field, value);
-        unimplemented!()
+        self.holder(kind, &canonical(field, value)).filter(|entity| !self.over(entity)).cloned()
     }
 
-    /// Children of `parent` by `field` of `kind`.
+    /// Children of `parent` by `field` of `kind`, in ascending order of id.
     pub fn children(&self, kind: Kind, field: &str, parent: Uuid) -> Vec<Arc<Entity>> {
-        let _ = (kind, field, parent);
-        unimplemented!()
+        let children = self.child_ids(kind, field, parent).into_iter();
+        children.filter_map(|id| self.get(kind, id)).collect()
     }
 
     /// Refuses a taken id (3), a taken unique key (5) and a dangling reference (4), in Kong's order: 5, 3, 4.
     pub fn insert(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        let _ = entity;
-        unimplemented!()
+        self.refuse_taken_keys(&entity, false)?;
+        if self.get(entity.kind(), entity.id()).is_some() {
+            return Err(Rejection::PrimaryKeyTaken { id: entity.id() });
+        }
+        self.evict(entity.kind(), entity.id());
+        self.write(entity)
     }
 
     /// Inserts or replaces, whatever stands there; refuses 5 and 4.
     pub fn put(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        let _ = entity;
-        unimplemented!()
+        self.refuse_taken_keys(&entity, true)?;
+        self.write(entity)
     }
 
     /// Deletes the entity and what cascades from it; refuses 4 when a restricting reference remains.
     /// `Ok(false)`: there was none.
     pub fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, Rejection> {
-        let _ = (kind, id);
-        unimplemented!()
+        if self.get(kind, id).is_none() {
+            return Ok(false);
+        }
+        let doomed = self.cascade(kind, id);
+        for (kind, id) in &doomed {
+            if let Some(by) = self.restricting(*kind, *id, &doomed) {
+                return Err(Rejection::StillReferenced { kind: *kind, by });
+            }
+        }
+        doomed.into_iter().for_each(|(kind, id)| self.hide(kind, id));
+        Ok(true)
     }
 
     /// The catalog underneath, without this draft's own writes.
@@ -151,20 +338,218 @@ impl<'a> Draft<'a> {
         self.catalog
     }
 
-    /// What the transaction changed, one change per entity, in an order that never refers forward.
+    /// What the transaction changed, one change per entity, in an order that never refers forward: ends
+    /// first, the referring kind before the referenced one; then new states, the other way round.
     pub fn into_changes(self) -> Vec<Change> {
-        self.changes
+        let gone = |(kind, id): &(Kind, Uuid)| self.written.get(*kind, *id).is_none();
+        let mut ends: Vec<_> = self.hidden.iter().filter(|key| gone(key)).copied().collect();
+        ends.sort_unstable_by_key(|(kind, id)| (std::cmp::Reverse(rank(*kind)), *id));
+        let mut states: Vec<_> = self.written.everything().cloned().collect();
+        states.sort_by_key(|entity| (rank(entity.kind()), entity.id()));
+        let ends = ends.into_iter().map(|(kind, id)| Change { kind, id, entity: None });
+        ends.chain(states.into_iter().map(|entity| Change {
+            kind: entity.kind(),
+            id: entity.id(),
+            entity: Some(entity),
+        }))
+        .collect()
+    }
+
+    /// What stands under an id, expired or not.
+    fn stored(&self, kind: Kind, id: Uuid) -> Option<&Arc<Entity>> {
+        let below = || self.catalog.get(kind, id).filter(|_| !self.hidden.contains(&(kind, id)));
+        self.written.get(kind, id).or_else(below)
+    }
+
+    /// Who has a unique key, expired or not.
+    fn holder(&self, kind: Kind, key: &str) -> Option<&Arc<Entity>> {
+        let below = || self.catalog.by_canonical(kind, key).filter(|it| !self.hidden.contains(&(kind, it.id())));
+        self.written.by_canonical(kind, key).or_else(below)
+    }
+
+    fn child_ids(&self, kind: Kind, field: &str, parent: Uuid) -> BTreeSet<Uuid> {
+        let of = |catalog: &'_ Catalog| -> Vec<Uuid> {
+            catalog.shelf(kind).map_or_else(Vec::new, |shelf| shelf.children_of(field, parent, None).collect())
+        };
+        let below = of(self.catalog).into_iter().filter(|id| !self.hidden.contains(&(kind, *id)));
+        below.chain(of(&self.written)).collect()
+    }
+
+    fn over(&self, entity: &Entity) -> bool {
+        entity.kind().ttl && expired(entity.kind(), &entity.doc(), self.now_s)
+    }
+
+    /// The first unique key that is taken, unless (`by_itself`) by the entity's own id. Expired holders go.
+    fn refuse_taken_keys(&mut self, entity: &Checked, by_itself: bool) -> Result<(), Rejection> {
+        let kind = entity.kind();
+        for (key, members) in unique_keys(kind, entity.doc()) {
+            let Some(holder) = self.holder(kind, &key) else { continue };
+            let (id, over) = (holder.id(), self.over(holder));
+            if over && id != entity.id() {
+                self.evict(kind, id);
+            } else if !over && !(by_itself && id == entity.id()) {
+                return Err(Rejection::UniqueTaken { key: members });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
+        let (kind, id) = (entity.kind(), entity.id());
+        for link in links(kind, entity.doc()) {
+            let exists = self.named(link.kind).is_some_and(|kind| self.get(kind, link.id).is_some());
+            let itself = link.kind == kind.name && link.id == id;
+            if !exists && !itself {
+                return Err(Rejection::DanglingReference { field: link.field, kind: link.kind, id: link.id });
+            }
+        }
+        let unusable = || Rejection::Schema(Violations::field("id", "expected a valid UUID"));
+        let made = Arc::new(Entity::from_doc(kind, entity.doc()).filter(|made| made.id() == id).ok_or_else(unusable)?);
+        if let Some(field) = null_character(&made, entity.doc()) {
+            return Err(Rejection::Schema(Violations::field(field, "must not contain a null character")));
+        }
+        self.hide(kind, id);
+        self.written.put(made.clone());
+        Ok(made)
+    }
+
+    /// The kind of a name that has entities here.
+    fn named(&self, name: &str) -> Option<Kind> {
+        self.written.shelves.get(name).or_else(|| self.catalog.shelves.get(name)).map(|shelf| shelf.kind)
+    }
+
+    /// Takes an expired entity and what hangs on it out of the way.
+    fn evict(&mut self, kind: Kind, id: Uuid) {
+        self.cascade(kind, id).into_iter().for_each(|(kind, id)| self.hide(kind, id));
+    }
+
+    fn hide(&mut self, kind: Kind, id: Uuid) {
+        self.written.remove(kind, id);
+        if self.catalog.get(kind, id).is_some() {
+            self.hidden.insert((kind, id));
+        }
+    }
+
+    /// An entity and all that goes with it. Each is visited once, so circles end.
+    fn cascade(&self, kind: Kind, id: Uuid) -> BTreeSet<(Kind, Uuid)> {
+        let mut doomed = BTreeSet::from([(kind, id)]);
+        let mut open = vec![(kind, id)];
+        while let Some((kind, id)) = open.pop() {
+            for (child_kind, child, on_delete) in self.referrers(kind, id) {
+                // What is over restricts nothing and goes along.
+                let goes = on_delete == OnDelete::Cascade || self.get(child_kind, child).is_none();
+                if goes && doomed.insert((child_kind, child)) {
+                    open.push((child_kind, child));
+                }
+            }
+        }
+        doomed
+    }
+
+    /// A kind that still refers to an entity, from outside of what goes, and forbids its end.
+    fn restricting(&self, kind: Kind, id: Uuid, doomed: &BTreeSet<(Kind, Uuid)>) -> Option<Kind> {
+        let referrers = self.referrers(kind, id).into_iter();
+        referrers.map(|(kind, id, _)| (kind, id)).find(|referrer| !doomed.contains(referrer)).map(|(kind, _)| kind)
+    }
+
+    fn referrers(&self, kind: Kind, id: Uuid) -> Vec<(Kind, Uuid, OnDelete)> {
+        let kinds: BTreeSet<Kind> = [self.catalog, &self.written]
+            .iter()
+            .flat_map(|catalog| catalog.shelves.values().map(|shelf| shelf.kind))
+            .collect();
+        let mut referrers = Vec::new();
+        for child in kinds {
+            for field in child.fields {
+                if let Type::Foreign { kind: parent, on_delete } = field.kind
+                    && parent == kind.name
+                {
+                    let ids = self.child_ids(child, field.name, id);
+                    referrers.extend(ids.into_iter().map(|id| (child, id, on_delete)));
+                }
+            }
+        }
+        referrers
     }
 }
 
 /// The unique keys of a document: canonical text of each with the members that make it.
+///
+/// Kong: the fields that are unique together come first, as their index is the older one there.
 pub fn unique_keys(kind: Kind, doc: &Doc) -> Vec<(String, Doc)> {
-    let _ = (kind, doc);
-    unimplemented!()
+    let mut keys = Vec::new();
+    if !kind.unique_together.is_empty() {
+        let members: Doc = kind.unique_together.iter().map(|name| ((*name).to_owned(), member(doc, name))).collect();
+        keys.push((canonical(&kind.unique_together.join(","), &Value::Object(members.clone()).to_string()), members));
+    }
+    for field in kind.fields.iter().filter(|field| field.unique) {
+        let text = match doc.get(field.name) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => canonical(field.name, text),
+            Some(value) => canonical(field.name, &value.to_string()),
+        };
+        keys.push((text, Doc::from_iter([(field.name.to_owned(), member(doc, field.name))])));
+    }
+    keys
 }
 
-/// (field, referenced kind, referenced id) of a document.
+/// (field, referenced kind, referenced id) of a document, of the kinds that are declared.
 pub fn references(kind: Kind, doc: &Doc) -> Vec<(&'static str, Kind, Uuid)> {
-    let _ = (kind, doc);
-    unimplemented!()
+    links(kind, doc).filter_map(|link| Some((link.field, Kind::named(link.kind)?, link.id))).collect()
 }
+
+fn links(kind: Kind, doc: &Doc) -> impl Iterator<Item = Link> + '_ {
+    kind.0.fields.iter().filter_map(|field| {
+        let Type::Foreign { kind, .. } = field.kind else { return None };
+        let id = doc.get(field.name)?.get("id")?.as_str()?.parse().ok()?;
+        Some(Link { field: field.name, kind, id })
+    })
+}
+
+fn tags(doc: &Doc) -> impl Iterator<Item = &str> {
+    doc.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// A member as a key shows it: of a foreign one only the id.
+fn member(doc: &Doc, name: &str) -> Value {
+    match doc.get(name) {
+        Some(Value::Object(object)) if object.contains_key("id") => Value::Object(
+            object.iter().filter(|(name, _)| *name == "id").map(|(k, v)| (k.clone(), v.clone())).collect(),
+        ),
+        Some(value) => value.clone(),
+        None => Value::Null,
+    }
+}
+
+/// No field name has an equals sign, so two keys never share a text.
+fn canonical(field: &str, value: &str) -> String {
+    format!("{field}={value}")
+}
+
+fn exclusive(after: Option<Uuid>) -> Bound<Uuid> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+/// Where a kind stands among all: referenced kinds before those that refer to them.
+fn rank(kind: Kind) -> (usize, Kind) {
+    (Kind::all().iter().position(|known| *known == kind).unwrap_or(usize::MAX), kind)
+}
+
+/// The member that holds U+0000, which PostgreSQL keeps in no text: refused here, so that all stores agree.
+fn null_character<'d>(entity: &Entity, doc: &'d Doc) -> Option<&'d str> {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(holds),
+            Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    // The text is at hand and nearly always settles it.
+    let suspect = entity.text().contains("\\u0000");
+    suspect
+        .then(|| doc.iter().find(|(name, value)| name.contains('\0') || holds(value)))?
+        .map(|(name, _)| name.as_str())
+}
+
+#[cfg(test)]
+mod tests;
