@@ -1,1 +1,3 @@
 //! Assembly: settings, publisher, tasks, telemetry, the command line.
+
+pub mod settings;
