@@ -205,25 +205,28 @@ impl Writer {
     }
 }
 
-enum Output {
+/// An open target, also for the error log.
+pub enum Output {
     Stdout,
     Stderr,
     File(File),
 }
 
 impl Output {
-    fn open(target: &Target) -> io::Result<Option<Self>> {
+    /// `None` for `Off`. Folders of a file are made.
+    pub fn open(target: &Target) -> io::Result<Option<Self>> {
         match target {
             Target::Off => Ok(None),
             Target::Stdout => Ok(Some(Self::Stdout)),
             Target::Stderr => Ok(Some(Self::Stderr)),
             Target::File(path) => append_to(path).map(Self::File).map(Some).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot open the access log {}: {error}", path.display()))
+                io::Error::new(error.kind(), format!("cannot open the log {}: {error}", path.display()))
             }),
         }
     }
 
-    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+    /// All of `batch`, past every buffer of this process.
+    pub fn write(&mut self, batch: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
