@@ -4,5 +4,7 @@
 //! byte limit, with a version byte in front and nothing allowed behind.
 
 mod revision;
+mod snapshot;
 
 pub use revision::Revision;
+pub use snapshot::{Malformed, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};

@@ -34,6 +34,12 @@ pub trait Store: Send + Sync + 'static {
     fn writable(&self) -> bool {
         true
     }
+
+    /// Puts `entities` in the place of everything, where `writable` is false. Others are replaced by a transaction.
+    fn replace(&self, entities: Vec<Arc<Entity>>) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        drop(entities);
+        Box::pin(async { Err(StoreError::Broken("this store is written by transactions only".into())) })
+    }
 }
 
 /// An open writing transaction.
@@ -47,7 +53,7 @@ pub trait Transaction: Send {
 }
 
 /// All entities at a revision.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Contents {
     pub revision: Revision,
     pub entities: Vec<Arc<Entity>>,
