@@ -16,8 +16,8 @@ use crate::entity::consumer::Consumer;
 #[derive(Debug, Default)]
 pub struct Directory {
     pub consumers: HashMap<Uuid, Arc<Principal>, RandomState>,
-    pub consumers_by_username: HashMap<Box<str>, Arc<Principal>, RandomState>,
-    pub keys: HashMap<Box<str>, Arc<KeyHolder>, RandomState>,
+    pub consumers_by_username: HashMap<Arc<str>, Arc<Principal>, RandomState>,
+    pub keys: HashMap<Arc<str>, Arc<KeyHolder>, RandomState>,
 }
 
 impl Directory {
@@ -32,7 +32,7 @@ impl Directory {
 #[derive(Debug)]
 pub struct Principal {
     pub id: Uuid,
-    pub username: Option<Box<str>>,
+    pub username: Option<Arc<str>>,
     pub id_header: HeaderValue,
     /// `None` also when the text cannot be a header.
     pub username_header: Option<HeaderValue>,
@@ -47,7 +47,7 @@ impl Principal {
             id_header: uuid_header(consumer.id),
             username_header: header(&consumer.username),
             custom_id_header: header(&consumer.custom_id),
-            username: consumer.username.map(String::into_boxed_str),
+            username: consumer.username.map(Arc::from),
         }
     }
 }

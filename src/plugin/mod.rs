@@ -4,11 +4,19 @@
 //! `Directory` or decided by `Counters`. Plugins that await were left out on purpose: none of those here has to,
 //! and a synchronous chain costs no allocation. Which instances run, and in which order, is `chain` and `roster`.
 
+pub mod authentication;
+pub mod body;
+pub mod broken;
 pub mod chain;
 pub mod directory;
+pub mod given;
 pub mod key_auth;
+pub mod number;
 pub mod rate_limiting;
 pub mod roster;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -66,7 +74,7 @@ pub struct Exchange<'a> {
     /// Head of the request that goes to the upstream. Plugins change headers in place.
     pub request: &'a mut http::request::Parts,
     /// The normalised path.
-    pub path: &'a str,
+    pub path: &'a [u8],
     /// Replaces the query string on its way upstream; empty: none. `None`: the query goes up as it came.
     pub query: Option<String>,
     /// The body when a plugin wanted it and it fits; plugins may replace it.

@@ -125,3 +125,7 @@ impl<'a> Draft<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What a client is told about its limits: `X-RateLimit-*` per period, `RateLimit-*` for the tightest, `Retry-After`.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::counter::{Counters, Limit, Period, Verdict};
+use crate::plugin::number;
+
+static RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+static RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// One period's part of a verdict.
+#[derive(Clone, Copy)]
+struct Rest {
+    limit: Limit,
+    remaining: f64,
+}
+
+/// Adds the headers of `verdict`, whose usage is in the order of `limits`.
+pub(crate) fn add(limits: &[Limit], verdict: &Verdict, now_s: u64, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+    headers.reserve(2 * limits.len() + 4);
+    let mut exceeded = false;
+    let mut tightest: Option<Rest> = None;
+    for (limit, usage) in limits.iter().zip(&verdict.usage) {
+        let left = limit.limit - *usage as f64;
+        // One of the exceeded periods counts as the one that refused, and is told as if this request had been taken.
+        let refuses = left <= 0.0 && !exceeded;
+        exceeded |= refuses;
+        let remaining = if verdict.admitted || refuses { left - 1.0 } else { left }.max(0.0);
+        let [limit_name, remaining_name] = names(limit.period);
+        headers.push((limit_name.clone(), shown(limit.limit)));
+        headers.push((remaining_name.clone(), shown(remaining)));
+        if tightest.is_none_or(|other| remaining <= other.remaining) {
+            tightest = Some(Rest { limit: *limit, remaining });
+        }
+    }
+    let Some(Rest { limit, remaining }) = tightest else { return };
+    let reset_s = number::header(reset_s(limit.period, now_s));
+    headers.push((RATE_LIMIT_LIMIT.clone(), shown(limit.limit)));
+    headers.push((RATE_LIMIT_REMAINING.clone(), shown(remaining)));
+    headers.push((RATE_LIMIT_RESET.clone(), reset_s.clone()));
+    if !verdict.admitted {
+        headers.push((http::header::RETRY_AFTER, reset_s));
+    }
+}
+
+/// Seconds until the window is over, at least one. Kong: months have 30 days and years 365, whatever the calendar says.
+fn reset_s(period: Period, now_s: u64) -> u64 {
+    let elapsed_s = now_s.saturating_sub(Counters::window_start_s(period, now_s));
+    period.length_s().saturating_sub(elapsed_s).max(1)
+}
+
+/// A limit or a rest: a number that is nearly always whole.
+fn shown(number: f64) -> HeaderValue {
+    if number.fract() == 0.0 && number < u64::MAX as f64 {
+        return number::header(number as u64);
+    }
+    let text = format!("{number:.10}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// `X-RateLimit-Limit-Minute` and `X-RateLimit-Remaining-Minute`.
+fn names(period: Period) -> &'static [HeaderName; 2] {
+    macro_rules! pair {
+        ($period:literal) => {{
+            static PAIR: [HeaderName; 2] = [
+                HeaderName::from_static(concat!("x-ratelimit-limit-", $period)),
+                HeaderName::from_static(concat!("x-ratelimit-remaining-", $period)),
+            ];
+            &PAIR
+        }};
+    }
+    match period {
+        Period::Second => pair!("second"),
+        Period::Minute => pair!("minute"),
+        Period::Hour => pair!("hour"),
+        Period::Day => pair!("day"),
+        Period::Month => pair!("month"),
+        Period::Year => pair!("year"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON_S: u64 = 1_764_000_000 / 86_400 * 86_400 + 43_200;
+
+    fn lines(limits: &[(Period, f64)], usage: &[u64], admitted: bool) -> Vec<String> {
+        let limits: Vec<_> = limits.iter().map(|(period, limit)| Limit { period: *period, limit: *limit }).collect();
+        let verdict = Verdict { admitted, usage: usage.iter().copied().collect() };
+        let mut headers = Vec::new();
+        add(&limits, &verdict, NOON_S + 15, &mut headers);
+        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn an_admitted_request_is_counted_in_what_remains() {
+        let expected = [
+            "x-ratelimit-limit-minute: 6",
+            "x-ratelimit-remaining-minute: 5",
+            "x-ratelimit-limit-hour: 10000",
+            "x-ratelimit-remaining-hour: 9999",
+            "ratelimit-limit: 6",
+            "ratelimit-remaining: 5",
+            "ratelimit-reset: 45",
+        ];
+        assert_eq!(lines(&[(Period::Minute, 6.0), (Period::Hour, 10_000.0)], &[0, 0], true), expected);
+    }
+
+    #[test]
+    fn a_refused_request_costs_the_other_periods_nothing() {
+        let expected = [
+            "x-ratelimit-limit-minute: 2",
+            "x-ratelimit-remaining-minute: 0",
+            "x-ratelimit-limit-hour: 10",
+            "x-ratelimit-remaining-hour: 8",
+            "ratelimit-limit: 2",
+            "ratelimit-remaining: 0",
+            "ratelimit-reset: 45",
+            "retry-after: 45",
+        ];
+        assert_eq!(lines(&[(Period::Minute, 2.0), (Period::Hour, 10.0)], &[2, 2], false), expected);
+    }
+
+    #[test]
+    fn on_equal_rest_the_longer_window_is_told() {
+        let found = lines(&[(Period::Second, 2.0), (Period::Hour, 2.0)], &[0, 0], true);
+        assert!(found.contains(&"ratelimit-reset: 3585".to_owned()), "{found:?}");
+    }
+
+    #[test]
+    fn fractions_are_told_as_such() {
+        let found = lines(&[(Period::Minute, 2.5)], &[1], true);
+        assert_eq!(found[..2], ["x-ratelimit-limit-minute: 2.5", "x-ratelimit-remaining-minute: 0.5"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! A stage for plugin tests: a request, a directory and counters to make an exchange of.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, Request};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::counter::Counters;
+use crate::entity::consumer::Consumer;
+use crate::plugin::chain::Instance;
+use crate::plugin::directory::{Directory, KeyHolder, Principal};
+use crate::plugin::{Answer, Exchange, Plugin, Scope, Step, maker};
+
+/// 2025-11-24T16:00:20Z.
+pub(crate) const NOW_S: u64 = 1_764_000_020;
+
+pub(crate) struct Stage {
+    pub(crate) request: http::request::Parts,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Stage {
+    pub(crate) fn get(target: &str) -> Self {
+        let (request, ()) = Request::get(target).body(()).unwrap().into_parts();
+        Self { request, body: None, directory: Arc::default(), counters: Arc::new(Counters::new(100)) }
+    }
+
+    pub(crate) fn with_directory(mut self, directory: &Arc<Directory>) -> Self {
+        self.directory = Arc::clone(directory);
+        self
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.request.headers.append(HeaderName::from_static(name), value.try_into().unwrap());
+        self
+    }
+
+    pub(crate) fn with_body(mut self, content_type: &str, body: &str) -> Self {
+        self.body = Some(body.to_owned().into());
+        self.with_header("content-type", content_type)
+    }
+
+    pub(crate) fn exchange(&mut self) -> Exchange<'_> {
+        Exchange {
+            path: b"/path",
+            query: None,
+            body: self.body.clone(),
+            route_id: Some(Uuid::from_u128(1)),
+            service_id: Some(Uuid::from_u128(2)),
+            client_ip: Ipv4Addr::LOCALHOST.into(),
+            now_s: NOW_S,
+            consumer: None,
+            credential: None,
+            response_headers: Vec::new(),
+            directory: &self.directory,
+            counters: &self.counters,
+            request: &mut self.request,
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.request.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+pub(crate) fn principal(id: u128, username: Option<&str>, custom_id: Option<&str>) -> Arc<Principal> {
+    let (username, custom_id) = (username.map(str::to_owned), custom_id.map(str::to_owned));
+    Arc::new(Principal::new(Consumer { id: Uuid::from_u128(id), username, custom_id }))
+}
+
+/// Consumers with one key each.
+pub(crate) fn directory(holders: &[(&Arc<Principal>, &str, Option<i64>)]) -> Arc<Directory> {
+    let mut directory = Directory::default();
+    for (number, (consumer, key, expires_at_s)) in (100..).zip(holders) {
+        directory.consumers.insert(consumer.id, Arc::clone(consumer));
+        let username = consumer.username.iter().map(|name| (Arc::clone(name), Arc::clone(consumer)));
+        directory.consumers_by_username.extend(username);
+        let holder = KeyHolder::new(Uuid::from_u128(number), Arc::clone(consumer), *expires_at_s);
+        directory.keys.insert((*key).into(), Arc::new(holder));
+    }
+    Arc::new(directory)
+}
+
+/// An instance as the snapshot builds it; `config` holds what differs from the defaults below.
+pub(crate) fn build(name: &str, config: Value, scope: Scope) -> Result<Box<dyn Plugin>, String> {
+    let mut whole = match name {
+        "key-auth" => serde_json::json!({
+            "key_names": ["apikey"], "hide_credentials": false, "anonymous": null, "key_in_header": true,
+            "key_in_query": true, "key_in_body": false, "run_on_preflight": true, "realm": null
+        }),
+        _ => serde_json::json!({
+            "limit_by": "consumer", "policy": "local", "fault_tolerant": true, "hide_client_headers": false,
+            "error_code": 429, "error_message": "API rate limit exceeded", "sync_rate": -1
+        }),
+    };
+    let whole = whole.as_object_mut().unwrap();
+    whole.extend(config.as_object().unwrap().clone());
+    (maker(name).unwrap().build)(whole, scope)
+}
+
+/// An instance around a plugin of the test's own.
+pub(crate) fn instance(name: &str, priority: i32, plugin: impl Plugin + 'static) -> Arc<Instance> {
+    Arc::new(Instance { id: Uuid::new_v4(), name: name.into(), priority, plugin: Box::new(plugin) })
+}
+
+/// `continue`, `STATUS MESSAGE` or `fail`.
+pub(crate) fn told(step: &Step) -> String {
+    match step {
+        Step::Continue => "continue".to_owned(),
+        Step::Respond(Answer::Error { status, message, .. }) => format!("{} {message}", status.as_u16()),
+        Step::Respond(Answer::Exit { status, .. }) => format!("{} as it stands", status.as_u16()),
+        Step::Fail(_) => "fail".to_owned(),
+    }
+}
