@@ -3,7 +3,9 @@
 //! Built off the request path and swapped in whole, so a request sees one world. A piece that cannot be built fails
 //! closed: its routes answer 500, the rest serves. One task publishes, workers read.
 
-pub mod build;
+mod build;
+mod kept;
+mod parts;
 pub mod plan;
 
 use std::rc::Rc;
@@ -18,6 +20,7 @@ use crate::entity::{Entity, Kind};
 use crate::plugin::chain::Chain;
 use crate::plugin::directory::Directory;
 use crate::router::{Query, Router};
+use crate::snapshot::build::Workshop;
 use crate::snapshot::plan::Plan;
 
 /// One world for one request.
@@ -27,7 +30,7 @@ pub struct Snapshot {
     /// What runs when no route matches, or when the exchange ends before its plugins (426): global instances,
     /// `header_filter` only. `unmatched.collect()` is the run.
     pub unmatched: Arc<Chain>,
-    router: Router,
+    router: Arc<Router>,
     plans: Vec<Arc<Plan>>,
 }
 
@@ -49,9 +52,29 @@ pub struct Problem {
 /// Entities by kind, as `Builder::build` takes them: shared, so collecting them under a lock is short.
 pub type Entities = Vec<Arc<Entity>>;
 
+/// The snapshot that requests load now; none until the first configuration.
+#[derive(Default)]
+pub struct Live(Arc<ArcSwapOption<Snapshot>>);
+
+/// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
+/// cloned per request would have all workers write to one cache line.
+pub struct Reader {
+    cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
+    /// What `cache` held last.
+    current: Option<Rc<Arc<Snapshot>>>,
+}
+
 /// Builds snapshots, keeping from one to the next what did not change.
 #[derive(Default)]
-pub struct Builder {}
+pub struct Builder(Workshop);
+
+impl Builder {
+    /// Compiles `entities` (all kinds, any order) as they stand at `revision`. What could not be built is listed each
+    /// time, not only when it changed.
+    pub fn build(&mut self, entities: Entities, revision: Revision) -> (Snapshot, Vec<Problem>) {
+        self.0.build(entities, revision)
+    }
+}
 
 impl Snapshot {
     pub fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
@@ -59,10 +82,6 @@ impl Snapshot {
         Some(Found { plan: self.plans.get(found.rule)?, matched_len: found.matched_len })
     }
 }
-
-/// The snapshot that requests load now; none until the first configuration.
-#[derive(Default)]
-pub struct Live(Arc<ArcSwapOption<Snapshot>>);
 
 impl Live {
     /// For occasional use; workers have a `Reader`.
@@ -80,14 +99,6 @@ impl Live {
     }
 }
 
-/// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
-/// cloned per request would have all workers write to one cache line.
-pub struct Reader {
-    cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
-    /// What `cache` held last.
-    current: Option<Rc<Arc<Snapshot>>>,
-}
-
 impl Reader {
     /// The snapshot of this moment; keep it for the whole exchange.
     pub fn load(&mut self) -> Option<Rc<Arc<Snapshot>>> {
@@ -99,3 +110,7 @@ impl Reader {
         self.current.clone()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

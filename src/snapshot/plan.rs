@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::plugin::chain::Chain;
 
 /// What a matched request does.
+#[derive(Clone)]
 pub struct Plan {
     pub route_id: Uuid,
     pub route_name: Option<Box<str>>,

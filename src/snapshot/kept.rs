@@ -1,0 +1,117 @@
+//! What was made of each entity of one kind, kept from one build to the next while the entity stays the same.
+//!
+//! Lists in order of id, refreshed by walking old and new side by side: no hashing, no copy of what stays, and the
+//! same order every time. What is made of an entity may depend on that entity alone; what also depends on others is
+//! linked by the builder afterwards.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::entity::Entity;
+
+/// The items of one kind, in ascending order of id.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    items: Vec<Item<T>>,
+}
+
+/// One entity and what was made of it.
+#[derive(Debug)]
+pub(crate) struct Item<T> {
+    pub(crate) entity: Arc<Entity>,
+    /// `None`: nothing could be made; `problem` says why.
+    pub(crate) made: Option<T>,
+    pub(crate) problem: Option<Box<str>>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { items: Vec::new() }
+    }
+}
+
+impl<T> Kept<T> {
+    /// Makes what is new or changed, and forgets what is gone. True when there was any of it.
+    pub(crate) fn refresh(
+        &mut self,
+        mut entities: Vec<Arc<Entity>>,
+        make: impl Fn(&Entity) -> (Option<T>, Option<Box<str>>),
+    ) -> bool {
+        entities.sort_by_key(|entity| entity.id());
+        entities.dedup_by_key(|entity| entity.id());
+        let mut changed = entities.len() != self.items.len();
+        let mut items = Vec::with_capacity(entities.len());
+        let mut before = std::mem::take(&mut self.items).into_iter().peekable();
+        for entity in entities {
+            while before.next_if(|item| item.entity.id() < entity.id()).is_some() {}
+            match before.next_if(|item| item.entity.id() == entity.id()) {
+                Some(item) if Arc::ptr_eq(&item.entity, &entity) || item.entity == entity => items.push(item),
+                _ => {
+                    changed = true;
+                    let (made, problem) = make(&entity);
+                    items.push(Item { entity, made, problem });
+                }
+            }
+        }
+        self.items = items;
+        changed
+    }
+
+    pub(crate) fn get(&self, id: Uuid) -> Option<&Item<T>> {
+        let position = self.items.binary_search_by_key(&id, |item| item.entity.id()).ok()?;
+        self.items.get(position)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<T>> {
+        self.items.iter()
+    }
+
+    /// Everything that could be made.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(|item| item.made.as_ref())
+    }
+
+    pub(crate) fn made_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().filter_map(|item| item.made.as_mut())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::entity::Kind;
+
+    fn entity(id: u128, name: &str) -> Arc<Entity> {
+        let doc = serde_json::json!({"id": Uuid::from_u128(id), "name": name});
+        Arc::new(Entity::from_doc(Kind::SERVICES, doc.as_object().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn only_what_changed_is_made_again() {
+        let mut kept = Kept::default();
+        let mut check = |entities: Vec<Arc<Entity>>, expected_made: &[u128], expected_change: bool| {
+            let made = RefCell::new(Vec::new());
+            let changed = kept.refresh(entities.clone(), |entity| {
+                made.borrow_mut().push(entity.id().as_u128());
+                (Some(entity.text().to_owned()), None)
+            });
+            assert_eq!(changed, expected_change, "{entities:?}");
+            assert_eq!(made.into_inner(), expected_made, "{entities:?}");
+            assert_eq!(kept.made().count(), entities.len());
+            assert!(
+                entities.iter().all(|entity| kept.get(entity.id()).unwrap().made.as_deref() == Some(entity.text()))
+            );
+        };
+        let two = entity(2, "b");
+        check(vec![], &[], false);
+        check(vec![entity(3, "c"), two.clone(), entity(1, "a")], &[1, 2, 3], true);
+        check(vec![entity(1, "a"), two.clone(), entity(3, "c")], &[], false);
+        check(vec![entity(1, "a"), two.clone(), entity(3, "C"), entity(4, "d")], &[3, 4], true);
+        check(vec![two.clone(), entity(4, "d")], &[], true);
+        check(vec![entity(0, "z"), entity(5, "e")], &[0, 5], true);
+    }
+}
