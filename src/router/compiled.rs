@@ -232,6 +232,7 @@ fn split(rule: &Rule, paths: &[Path], weights: Weights) -> SmallVec<[Group; 1]> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -117,6 +117,7 @@ fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use http::HeaderValue;

@@ -17,9 +17,11 @@ mod host;
 mod literal;
 mod priority;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod reference;
 mod shelf;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod trie;
 
