@@ -16,7 +16,7 @@ use crate::plugin::authentication::{identify, stand_in};
 use crate::plugin::body::Fields;
 use crate::plugin::directory::KeyHolder;
 use crate::plugin::given::{Given, form_without, in_form, in_headers};
-use crate::plugin::{Answer, Exchange, Maker, Plugin, Scope, Step};
+use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
 
@@ -84,7 +84,7 @@ enum Refusal {
     Unknown,
 }
 
-fn build(config: &Doc, _: Scope) -> Result<Box<dyn Plugin>, String> {
+fn build(config: &Doc, _: Scope) -> Built {
     let config = Config::deserialize(config).map_err(|error| error.to_string())?;
     let challenge = match &config.realm {
         Some(realm) => HeaderValue::try_from(format!("Key realm=\"{realm}\"")),

@@ -109,9 +109,12 @@ impl Exchange<'_> {
 /// How a plugin of this name is declared and built.
 pub struct Maker {
     pub declaration: &'static PluginDeclaration,
-    /// From the checked config and the scope of the instance. The error says what in the config cannot be run.
-    pub build: fn(&Doc, Scope) -> Result<Box<dyn Plugin>, String>,
+    /// From the checked config and the scope of the instance.
+    pub build: fn(&Doc, Scope) -> Built,
 }
+
+/// An instance, or what in its config cannot be run.
+pub type Built = Result<Box<dyn Plugin>, String>;
 
 /// What an instance is scoped to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

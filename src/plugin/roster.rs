@@ -18,12 +18,15 @@ use crate::plugin::chain::{ByConsumer, Chain, Instance, Slot};
 #[derive(Default)]
 pub struct Roster {
     /// By route and service: those for everybody, and those for one consumer.
-    scoped: HashMap<Place, Vec<(Option<Uuid>, Arc<Instance>)>, RandomState>,
+    scoped: HashMap<Place, Vec<Placed>, RandomState>,
     /// Scoped to a consumer alone, by the name's place in the order.
     consumers: Vec<Arc<ByConsumer>>,
     /// Routes and services that some instance is scoped to.
     named: HashMap<Uuid, (), RandomState>,
 }
+
+/// An instance with the consumer it is for; `None`: everybody.
+type Placed = (Option<Uuid>, Arc<Instance>);
 
 /// The part of a scope that is known before the consumer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

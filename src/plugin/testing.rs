@@ -12,7 +12,7 @@ use crate::counter::Counters;
 use crate::entity::consumer::Consumer;
 use crate::plugin::chain::Instance;
 use crate::plugin::directory::{Directory, KeyHolder, Principal};
-use crate::plugin::{Answer, Exchange, Plugin, Scope, Step, maker};
+use crate::plugin::{Answer, Built, Exchange, Plugin, Scope, Step, maker};
 
 /// 2025-11-24T16:00:20Z.
 pub(crate) const NOW_S: u64 = 1_764_000_020;
@@ -87,7 +87,7 @@ pub(crate) fn directory(holders: &[(&Arc<Principal>, &str, Option<i64>)]) -> Arc
 }
 
 /// An instance as the snapshot builds it; `config` holds what differs from the defaults below.
-pub(crate) fn build(name: &str, config: Value, scope: Scope) -> Result<Box<dyn Plugin>, String> {
+pub(crate) fn build(name: &str, config: Value, scope: Scope) -> Built {
     let mut whole = match name {
         "key-auth" => serde_json::json!({
             "key_names": ["apikey"], "hide_credentials": false, "anonymous": null, "key_in_header": true,

@@ -8,6 +8,7 @@ mod kept;
 mod parts;
 pub mod plan;
 
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -61,8 +62,14 @@ pub struct Live(Arc<ArcSwapOption<Snapshot>>);
 pub struct Reader {
     cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
     /// What `cache` held last.
-    current: Option<Rc<Arc<Snapshot>>>,
+    current: Option<Loaded>,
 }
+
+/// A snapshot as one worker holds it.
+#[derive(Clone)]
+pub struct Loaded(Rc<Held>);
+
+struct Held(Arc<Snapshot>);
 
 /// Builds snapshots, keeping from one to the next what did not change.
 #[derive(Default)]
@@ -101,13 +108,21 @@ impl Live {
 
 impl Reader {
     /// The snapshot of this moment; keep it for the whole exchange.
-    pub fn load(&mut self) -> Option<Rc<Arc<Snapshot>>> {
+    pub fn load(&mut self) -> Option<Loaded> {
         let newest = self.cache.load().as_ref()?;
         match &self.current {
-            Some(current) if Arc::ptr_eq(current, newest) => {}
-            _ => self.current = Some(Rc::new(Arc::clone(newest))),
+            Some(Loaded(held)) if Arc::ptr_eq(&held.0, newest) => {}
+            _ => self.current = Some(Loaded(Rc::new(Held(Arc::clone(newest))))),
         }
         self.current.clone()
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0.0
     }
 }
 

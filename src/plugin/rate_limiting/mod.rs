@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::counter::{Limit, Period};
 use crate::entity::Doc;
 use crate::plugin::rate_limiting::declaration::DECLARATION;
-use crate::plugin::{Answer, Exchange, Maker, Plugin, Scope, Step};
+use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
 
@@ -64,7 +64,7 @@ enum By {
     Path(Box<str>),
 }
 
-fn build(config: &Doc, scope: Scope) -> Result<Box<dyn Plugin>, String> {
+fn build(config: &Doc, scope: Scope) -> Built {
     let config = Config::deserialize(config).map_err(|error| error.to_string())?;
     Ok(Box::new(RateLimiting {
         limits: config.limits(),
