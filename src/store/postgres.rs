@@ -1,1 +1,100 @@
-//! The store in PostgreSQL.
+//! The store in PostgreSQL: one row per entity, a log, and a revision row that every writer locks first.
+//!
+//! Each operation is one transaction with unnamed statements and `SET LOCAL`, so a pooler in transaction mode may
+//! stand between. Two connections stay warm, one for the writer of the moment and one for readers; a pool lost, as
+//! writes are one at a time anyway and requests never come here. A connection that was cut while idle is replaced
+//! without anybody noticing; nothing is ever retried once a write was sent.
+
+mod connect;
+mod fault;
+mod migrate;
+mod read;
+mod write;
+
+pub use connect::Options;
+pub use migrate::{Status, bootstrap, status, up};
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tidegate_proto::Revision;
+
+use crate::entity::{Change, Entity, Kind};
+use crate::store::postgres::connect::{Connector, Lane};
+use crate::store::postgres::fault::Fault;
+use crate::store::postgres::write::{Begun, Writing};
+use crate::store::{Contents, Missed, Store, StoreError, Transaction};
+
+/// Changes that the log keeps. Whoever lacks more takes everything.
+pub const LOG_MAX: i64 = 100_000;
+
+/// The store in a PostgreSQL database.
+pub struct Postgres {
+    writer: Lane,
+    reader: Lane,
+}
+
+impl Postgres {
+    /// Connects to nothing yet: a database that is away is no reason not to start. The error is about `options`.
+    pub fn new(options: Options) -> Result<Self, StoreError> {
+        let connector = Arc::new(Connector::new(options)?);
+        Ok(Self { writer: Lane::new(connector.clone()), reader: Lane::new(connector) })
+    }
+
+    async fn open(&self, seen: Revision) -> Result<Writing, Fault> {
+        // A second round when history went backwards and the first round gave it a new epoch.
+        for _ in 0..2 {
+            if let Begun::Open(writing) = self.writer.run(|held| write::begin(held, seen)).await? {
+                return Ok(*writing);
+            }
+        }
+        Err(Fault::unavailable("the history of the database keeps changing"))
+    }
+
+    async fn read(&self, seen: Revision) -> Result<Missed, Fault> {
+        for _ in 0..2 {
+            match self.reader.run(|held| read::since(held, seen)).await? {
+                read::Since::Missed(missed) => return Ok(missed),
+                read::Since::Backwards => drop(self.open(seen).await?),
+            }
+        }
+        Err(Fault::unavailable("the history of the database keeps changing"))
+    }
+}
+
+impl Store for Postgres {
+    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
+        Box::pin(async { Ok(self.reader.run(read::load).await?) })
+    }
+
+    fn begin(&self, seen: Revision) -> BoxFuture<'_, Result<Box<dyn Transaction>, StoreError>> {
+        Box::pin(async move { Ok(Box::new(self.open(seen).await?) as Box<dyn Transaction>) })
+    }
+
+    fn since(&self, seen: Revision) -> BoxFuture<'_, Result<Missed, StoreError>> {
+        Box::pin(async move { Ok(self.read(seen).await?) })
+    }
+
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+}
+
+/// An entity from its row. `jsonb` forgets the order of members: it is the declaration's again here.
+/// `None` for a kind that this program does not know, and for a document that is none.
+fn entity(kind: &str, text: &str) -> Option<Arc<Entity>> {
+    let kind = Kind::named(kind)?;
+    let mut doc = serde_json::from_str::<crate::entity::Doc>(text).ok()?;
+    let declared = kind.fields.iter().filter_map(|field| doc.shift_remove_entry(field.name)).collect::<Vec<_>>();
+    let ordered = declared.into_iter().chain(doc).collect();
+    Entity::from_doc(kind, &ordered).map(Arc::new)
+}
+
+/// A change from its row.
+fn change(kind: &str, id: uuid::Uuid, text: Option<&str>) -> Option<Change> {
+    let entity = match text {
+        Some(text) => Some(entity(kind, text)?),
+        None => None,
+    };
+    Some(Change { kind: Kind::named(kind)?, id, entity })
+}
