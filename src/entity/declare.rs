@@ -115,7 +115,7 @@ pub enum Refused {
 }
 
 /// A member of a document or of a record inside one; also the type of array elements and map values, unnamed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Field {
     pub name: &'static str,
     pub kind: Type,
@@ -129,7 +129,7 @@ pub struct Field {
     pub referenceable: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Type {
     String,
     Integer,
@@ -295,6 +295,19 @@ impl Shorthand {
         deprecation: &'static str,
     ) -> Self {
         Self { name, kind, meaning: Meaning::Alias { path, deprecation, removal: "4.0" } }
+    }
+}
+
+impl Literal {
+    pub fn value(&self) -> Value {
+        match *self {
+            Self::Str(text) => text.into(),
+            Self::Int(number) => number.into(),
+            Self::Float(number) => number.into(),
+            Self::Bool(flag) => flag.into(),
+            Self::Strs(texts) => texts.into(),
+            Self::Ints(numbers) => numbers.into(),
+        }
     }
 }
 

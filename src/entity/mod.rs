@@ -9,6 +9,7 @@ pub mod check;
 pub mod declare;
 pub mod form;
 pub mod format;
+pub mod literal;
 pub mod path;
 pub mod problem;
 pub mod schema;
