@@ -7,12 +7,17 @@
 pub mod catalog;
 pub mod check;
 pub mod declare;
+pub mod fields;
+pub mod foreign;
 pub mod form;
 pub mod format;
 pub mod literal;
 pub mod path;
 pub mod problem;
+pub mod rules;
 pub mod schema;
+pub mod shape;
+pub mod shorthand;
 pub mod write;
 
 pub mod consumer;
@@ -57,6 +62,11 @@ impl Kind {
     /// Every kind, referenced kinds before those that refer to them.
     pub fn all() -> &'static [Kind] {
         KINDS
+    }
+
+    /// What the handle stands for, for as long as the program runs.
+    pub fn declaration(self) -> &'static Declaration {
+        self.0
     }
 
     /// By internal plural name: `services`, `keyauth_credentials`.
