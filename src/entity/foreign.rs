@@ -54,17 +54,6 @@ pub fn resolve(kind: Kind, doc: &mut Doc, draft: &Draft<'_>) -> Result<(), Rejec
     if unresolved.is_empty() { Ok(()) } else { Err(Rejection::Unresolved(unresolved)) }
 }
 
-/// The first reference of `doc` to a kind that is not declared yet: nothing of it can exist.
-pub fn undeclared(kind: Kind, doc: &Doc) -> Option<Rejection> {
-    kind.fields.iter().find_map(|field| match field.kind {
-        Type::Foreign { kind: target, .. } if Kind::named(target).is_none() => {
-            let id = id(doc.get(field.name)?)?;
-            Some(Rejection::DanglingReference { field: field.name, kind: target, id })
-        }
-        _ => None,
-    })
-}
-
 fn id(value: &Value) -> Option<Uuid> {
     check::uuid(value.get("id")?)
 }

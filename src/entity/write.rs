@@ -142,9 +142,6 @@ fn settle(
     if let (Some(check), Some(sent), Some(draft)) = (kind.row_check, &sent, draft) {
         check(&Written { sent, doc: &doc, updating }, draft).map_err(Rejection::Schema)?;
     }
-    if let Some(dangling) = draft.and_then(|_| foreign::undeclared(kind, &doc)) {
-        return Err(dangling);
-    }
     fill_in(kind, &mut doc, now_s);
     if let Some(end) = expiry {
         doc.insert(EXPIRES_AT.to_owned(), end.into());
