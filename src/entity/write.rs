@@ -212,3 +212,6 @@ fn plugin_of(kind: Kind, doc: &Doc, stored: Option<&Doc>, plugins: &Plugins) -> 
     }
     plugins.named(doc.get("name").or_else(|| stored?.get("name"))?.as_str()?)
 }
+
+#[cfg(test)]
+mod tests;
