@@ -1,0 +1,267 @@
+//! Floors and habits, checked by reading the text of the code: what the compiler cannot hold, this does.
+//!
+//! Each test gathers every offender before it fails, so that one run shows all there is to mend.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules of `src/` by floor: a module may name lower floors and itself, never a sibling.
+const FLOORS: &[&[&str]] = &[
+    &["entity"],
+    &["router", "balancer", "counter", "listen"],
+    &["plugin"],
+    &["snapshot", "store"],
+    &["proxy", "admin"],
+    &["node"],
+];
+
+/// Crates with sharp edges, and the one place where each may be named.
+const FENCED: &[(&str, &str)] = &[
+    ("bincode", "proto/src/"),
+    ("tokio_postgres", "src/store/postgres"),
+    ("tokio_postgres_rustls", "src/store/postgres"),
+    ("redb", "src/store/embedded"),
+    ("multer", "src/admin/"),
+    ("serde_saphyr", "src/entity/declarative/"),
+    ("hickory_resolver", "src/proxy/upstream/"),
+    ("rcgen", "src/listen/tls"),
+];
+
+/// Longest file without its tests, and with them.
+const CODE_LINES_MAX: usize = 500;
+const FILE_LINES_MAX: usize = 800;
+/// Longer files, each with the reason.
+const LONG: &[(&str, &str)] = &[];
+
+const UNWANTED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
+
+/// A file of the repository.
+struct Source {
+    /// From the root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The lines before the tests, without comments, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let tests = self.is_test().then_some(0).or_else(|| self.text.find("#[cfg(test)]")).unwrap_or(self.text.len());
+        numbered(&self.text[..tests])
+    }
+
+    /// All lines without comments, numbered from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        numbered(&self.text)
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// `router` for `src/router/…` and `src/router.rs`.
+    fn module(&self) -> Option<&str> {
+        self.path.strip_prefix("src/")?.split(['/', '.']).next()
+    }
+}
+
+fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(at, line)| (at + 1, without_comment(line)))
+}
+
+fn without_comment(line: &str) -> &str {
+    if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap_or_default() }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(wanted: impl Fn(&str) -> bool) -> Vec<Source> {
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.retain(|path| wanted(path));
+    found.sort();
+    let read = |path: String| fs::read_to_string(root().join(&path)).ok().map(|text| Source { path, text });
+    found.into_iter().filter_map(read).collect()
+}
+
+fn walk(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            if !matches!(name.as_str(), "target" | ".git" | "tidegate-data" | "node_modules") {
+                walk(&path, found);
+            }
+        } else if name != ".git" {
+            found.push(path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/"));
+        }
+    }
+}
+
+fn rust() -> Vec<Source> {
+    let sources = files(|path| path.ends_with(".rs"));
+    assert!(sources.len() > 20, "the walk found next to nothing");
+    sources
+}
+
+fn assert_none(rule: &str, offenders: &[String]) {
+    assert!(offenders.is_empty(), "{rule}:\n  {}\n", offenders.join("\n  "));
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The modules that a line names by `crate::` paths.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    let word = |rest: &str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    line.split("crate::").skip(1).map(move |rest| &rest[..word(rest)])
+}
+
+#[test]
+fn modules_name_lower_floors_only() {
+    let mut offenders = Vec::new();
+    for source in rust() {
+        let Some(own) = source.module() else { continue };
+        let Some(own_floor) = floor(own) else { continue };
+        for (number, line) in source.lines() {
+            for other in named(line).filter(|other| *other != own) {
+                if floor(other).is_some_and(|other_floor| other_floor >= own_floor) {
+                    offenders.push(format!("{}:{number}: {own} names {other}", source.path));
+                }
+            }
+        }
+    }
+    assert_none("a module may name lower floors and itself only", &offenders);
+}
+
+#[test]
+fn every_module_has_a_floor() {
+    let offenders: Vec<_> = rust()
+        .iter()
+        .filter_map(Source::module)
+        .filter(|module| !matches!(*module, "lib" | "main") && floor(module).is_none())
+        .map(str::to_owned)
+        .collect();
+    assert_none("modules without a floor in tests/tidy.rs", &offenders);
+}
+
+#[test]
+fn the_data_plane_cannot_spell_a_store() {
+    let lower = ["entity", "router", "balancer", "counter", "listen", "plugin", "snapshot", "proxy"];
+    let mut offenders = Vec::new();
+    for source in rust() {
+        if !source.module().is_some_and(|module| lower.contains(&module)) {
+            continue;
+        }
+        for (number, line) in source.lines() {
+            if line.contains("crate::store") || line.contains("use tokio_postgres") || line.contains("use redb") {
+                offenders.push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    assert_none("what a request passes through names a store", &offenders);
+}
+
+#[test]
+fn imports_can_be_read_line_by_line() {
+    let mut offenders = Vec::new();
+    for source in rust() {
+        for (number, line) in source.lines() {
+            if line.contains("use crate::{") {
+                offenders.push(format!("{}:{number}: a group at the root", source.path));
+            }
+        }
+        for (number, line) in source.code() {
+            if line.contains("super::") {
+                offenders.push(format!("{}:{number}: a path out of its module", source.path));
+            }
+        }
+    }
+    assert_none("write imports as `use crate::router::Route;`", &offenders);
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    let offenders: Vec<_> =
+        rust().iter().filter(|source| !source.text.starts_with("//!")).map(|source| source.path.clone()).collect();
+    assert_none("files that do not open with `//!`", &offenders);
+}
+
+#[test]
+fn files_are_short() {
+    let mut offenders = Vec::new();
+    for source in rust() {
+        let (code, all) = (source.code().count(), source.lines().count());
+        let long = code > CODE_LINES_MAX || all > FILE_LINES_MAX;
+        let listed = LONG.iter().any(|(path, reason)| *path == source.path && !reason.is_empty());
+        if long != listed {
+            offenders.push(format!("{}: {code} lines of code, {all} in all, listed: {listed}", source.path));
+        }
+    }
+    assert_none("files too long for one reading, or listed as such in vain", &offenders);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = ["todo", "unimplemented", "dbg"].map(|word| format!("{word}!("));
+    let mut offenders = Vec::new();
+    for source in rust() {
+        for (number, line) in source.lines() {
+            if words.iter().any(|word| line.contains(word)) {
+                offenders.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none("unfinished", &offenders);
+}
+
+#[test]
+fn sharp_crates_live_in_one_place() {
+    let mut offenders = Vec::new();
+    for source in rust().iter().filter(|source| !source.is_test()) {
+        for (number, line) in source.code() {
+            for (name, place) in FENCED {
+                let used = line.contains(&format!("{name}::")) && !line.contains(&format!("_{name}::"));
+                if used && !source.path.starts_with(place) {
+                    offenders.push(format!("{}:{number}: {name} belongs into {place}", source.path));
+                }
+            }
+        }
+    }
+    assert_none("crates outside their place", &offenders);
+}
+
+#[test]
+fn names_say_something() {
+    let mut offenders = Vec::new();
+    for source in rust() {
+        let unwanted = |part: &str| UNWANTED_NAMES.contains(&part);
+        if source.path.split(['/', '.']).any(unwanted) {
+            offenders.push(source.path.clone());
+        }
+        for (number, line) in source.code() {
+            if line.contains("fn get_") {
+                offenders.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none("names to make better", &offenders);
+}
+
+#[test]
+fn no_file_names_a_place_on_somebodys_machine() {
+    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
+    let mut offenders = Vec::new();
+    for source in files(|path| !path.starts_with("tests/scenarios/")) {
+        for (at, line) in source.text.lines().enumerate() {
+            if places.iter().any(|place| line.contains(place)) {
+                offenders.push(format!("{}:{}: {}", source.path, at + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("paths of a machine", &offenders);
+}
