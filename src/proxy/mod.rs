@@ -4,19 +4,50 @@
 //! nothing that a request touches is shared by workers but the snapshot (read-only), the counters and the log queue.
 //! This module cannot name `store`: it serves whatever snapshot is live.
 
+mod admission;
+mod answer_body;
+mod body;
+mod client_address;
+mod connection;
+mod delivery;
+mod error_body;
+mod failure;
+mod forward;
+mod greeting;
+mod hop;
+mod names;
+mod origins;
+mod pipeline;
+mod record;
+mod reply;
+mod request_id;
+mod stage;
+mod stall;
+mod turn;
+mod upgrade;
 pub mod upstream;
+mod upstream_path;
+mod wire;
+mod worker;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::ServerConfig;
+use tokio::sync::{oneshot, watch};
+use tokio::task::LocalSet;
 
 use crate::counter::Counters;
 use crate::listen::Traffic;
 use crate::listen::access_log::AccessLog;
-use crate::listen::bind::Address;
+use crate::listen::bind::{self, Address};
 use crate::listen::tls::Certificates;
+use crate::proxy::worker::Worker;
 use crate::snapshot::Live;
 
 /// What the proxy gets from the settings.
@@ -60,7 +91,38 @@ pub struct ResponseHeaders {
 }
 
 /// The running data plane.
-pub struct Proxy {}
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    /// How long running exchanges may take once it is set.
+    stop: watch::Sender<Option<Duration>>,
+    workers: Vec<Thread>,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// A listening socket for one worker, and what all copies of it have in common.
+type Parts = Vec<(TcpListener, Shape)>;
+
+#[derive(Clone)]
+struct Shape {
+    /// After `port_maps`.
+    port: u16,
+    tls: Option<Arc<ServerConfig>>,
+    http2: bool,
+}
+
+/// What each worker is started with.
+#[derive(Clone)]
+struct Supplies {
+    options: Arc<Options>,
+    live: Arc<Live>,
+    counters: Arc<Counters>,
+    traffic: Arc<Traffic>,
+    stop: watch::Receiver<Option<Duration>>,
+}
 
 impl Proxy {
     /// Binds every listener and starts the workers. Call it once a configuration is live: an open port says so.
@@ -70,12 +132,85 @@ impl Proxy {
         counters: Arc<Counters>,
         traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
-        let _ = (options, live, counters, traffic);
-        unimplemented!()
+        let (parts, addresses) = bind_all(&options)?;
+        let (stop, stopped) = watch::channel(None);
+        let supplies = Supplies { options: Arc::new(options), live, counters, traffic, stop: stopped };
+        let started = parts.into_iter().enumerate().map(|(number, parts)| start(number, parts, supplies.clone()));
+        let workers = started.collect::<io::Result<Vec<_>>>()?;
+        let (workers, ready): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
+        for worker in ready {
+            worker.recv().map_err(io::Error::other)??;
+        }
+        Ok(Self { addresses, stop, workers })
+    }
+
+    /// Where it listens, in the order of `Options::listen`, with the port that the system chose for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Stops accepting, lets running exchanges finish, at most `limit` long; then ends the workers.
     pub async fn drain(self, limit: Duration) {
-        let _ = limit;
+        self.stop.send_replace(Some(limit));
+        for worker in self.workers {
+            let _ = worker.ended.await;
+            if worker.handle.join().is_err() {
+                tracing::error!("a proxy worker panicked");
+            }
+        }
     }
+}
+
+/// The sockets of each worker, and the addresses they are bound to.
+fn bind_all(options: &Options) -> io::Result<(Vec<Parts>, Vec<SocketAddr>)> {
+    let workers = options.workers.max(1);
+    let mut parts: Vec<Parts> = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for address in &options.listen {
+        let sockets = bind::bind(address, workers)?;
+        let bound = sockets.first().map_or(Ok(address.socket), TcpListener::local_addr)?;
+        let shape = shape(options, address, bound.port())?;
+        parts.iter_mut().zip(sockets).for_each(|(parts, socket)| parts.push((socket, shape.clone())));
+        addresses.push(bound);
+    }
+    Ok((parts, addresses))
+}
+
+fn shape(options: &Options, address: &Address, port: u16) -> io::Result<Shape> {
+    if address.proxy_protocol {
+        // Ignoring it would take a header for a request, and let anybody pose as the client.
+        return Err(io::Error::other(format!("the listener {} cannot do proxy_protocol yet", address.socket)));
+    }
+    let mapped = options.port_maps.iter().find(|(listening, _)| *listening == port);
+    let tls = match (address.ssl, &options.certificates) {
+        (false, _) => None,
+        (true, Some(certificates)) => Some(certificates.server_config(address.http2)?),
+        (true, None) => {
+            return Err(io::Error::other(format!("no certificate for the TLS listener {}", address.socket)));
+        }
+    };
+    Ok(Shape { port: mapped.map_or(port, |(_, external)| *external), tls, http2: address.http2 })
+}
+
+type Ready = std::sync::mpsc::Receiver<io::Result<()>>;
+
+fn start(number: usize, parts: Parts, supplies: Supplies) -> io::Result<(Thread, Ready)> {
+    let (tell_ready, ready) = std::sync::mpsc::sync_channel(1);
+    let (tell_ended, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
+        runtime.block_on(LocalSet::new().run_until(work(parts, supplies, tell_ready)));
+        let _ = tell_ended.send(());
+    })?;
+    Ok((Thread { handle, ended }, ready))
+}
+
+async fn work(parts: Parts, supplies: Supplies, ready: std::sync::mpsc::SyncSender<io::Result<()>>) {
+    let Supplies { options, live, counters, traffic, mut stop } = supplies;
+    let worker = Worker::new(options, &live, counters, traffic);
+    let told = ready.send(worker.as_ref().map(|_| ()).map_err(|error| io::Error::new(error.kind(), error.to_string())));
+    let (Ok(worker), Ok(())) = (worker, told) else { return };
+    // When the other end is gone nobody waits for exchanges any more.
+    let stopped = async move { stop.wait_for(Option::is_some).await.ok().and_then(|limit| *limit).unwrap_or_default() };
+    Rc::new(worker).run(worker::listeners(parts), stopped).await;
 }

@@ -1,0 +1,137 @@
+//! From an outcome to the response that goes to the client: headers, marks, body, and the end of the exchange.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+
+use crate::proxy::answer_body::{AnswerBody, Source};
+use crate::proxy::failure::Made;
+use crate::proxy::hop;
+use crate::proxy::names::{ROUTE_ID, ROUTE_NAME, SERVICE_ID, SERVICE_NAME};
+use crate::proxy::reply::{self, Passage};
+use crate::proxy::turn::Turn;
+use crate::proxy::upgrade;
+use crate::proxy::upstream::Reply;
+use crate::snapshot::plan::Plan;
+
+/// Silence that ends a tunnel of a service that says nothing about it.
+const TUNNEL_IDLE: Duration = Duration::from_secs(60);
+
+/// Refuses a switch of protocols that the client did not ask for.
+pub fn expected(reply: Reply, turn: &Turn, can_switch: bool) -> Result<Reply, Made> {
+    let switched = reply.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched && !(turn.wishes.websocket && can_switch) {
+        return Err(Made { timing: Some(reply.timing), ..Made::server_error(StatusCode::BAD_GATEWAY) });
+    }
+    Ok(reply)
+}
+
+/// Sends an upstream's answer.
+pub fn reply(
+    turn: Turn,
+    plan: Option<&Plan>,
+    reply: Reply,
+    switch: Option<OnUpgrade>,
+    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+) -> Response<AnswerBody> {
+    let Reply { response, timing } = reply;
+    let (mut head, body) = response.into_parts();
+    let worker = &turn.connection.worker;
+    let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let via = head.version;
+    head.version = Version::HTTP_11;
+    hop::strip_response(&mut head.headers, switched, turn.wishes.trailers);
+    let passage = reply::disarm(&mut head.headers, worker.options.allow_fly_replay);
+    filter(head.status, &mut head.headers);
+    reply::name_charset(head.status, &mut head.headers);
+    let on = &worker.options.response_headers;
+    reply::mark_proxied(&mut head.headers, on, &worker.marks, via, turn.started, &timing, Some(head.status));
+    if switched {
+        return tunnel(turn, plan, head, switch);
+    }
+    finish(turn, plan, head, if passage == Passage::Whole { Source::Upstream(body) } else { Source::Empty })
+}
+
+/// Sends an answer of the gateway's own.
+pub fn made(
+    turn: Turn,
+    plan: Option<&Plan>,
+    made: Made,
+    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+) -> Response<AnswerBody> {
+    let worker = &turn.connection.worker;
+    let (status, timing, closes) = (made.status, made.timing, made.closes());
+    let default_type = &worker.options.error_default_type;
+    let (mut headers, body) = made.render(&turn.asked, default_type, turn.is_grpc(), &turn.id);
+    filter(status, &mut headers);
+    let on = &worker.options.response_headers;
+    match timing {
+        Some(timing) => {
+            reply::mark_proxied(&mut headers, on, &worker.marks, Version::HTTP_11, turn.started, &timing, None);
+        }
+        None => reply::mark_made(&mut headers, on, &worker.marks, turn.started.elapsed()),
+    }
+    if closes && turn.version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let mut head = Response::new(()).into_parts().0;
+    (head.status, head.headers) = (status, headers);
+    let source = if turn.head_only { Source::Empty } else { Source::Whole(Some(body)) };
+    finish(turn, plan, head, source)
+}
+
+fn finish(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, source: Source) -> Response<AnswerBody> {
+    dress(&turn, plan, &mut head.headers);
+    if turn.version < Version::HTTP_2 {
+        persist(&turn, &mut head.headers);
+    } else {
+        head.headers.remove(CONNECTION);
+    }
+    turn.record.set_status(head.status);
+    Response::from_parts(head, AnswerBody::new(source, Some(turn.record)))
+}
+
+/// The exchange goes on in a task of its own, and its record with it.
+fn tunnel(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, switch: Option<OnUpgrade>) -> Response<AnswerBody> {
+    dress(&turn, plan, &mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(TRANSFER_ENCODING);
+    turn.record.set_status(head.status);
+    if let Some((client, upstream)) = switch.zip(head.extensions.remove::<OnUpgrade>()) {
+        let idle = plan.and_then(|plan| plan.service.as_ref());
+        let idle = idle.map_or(TUNNEL_IDLE, |service| Duration::from_millis(service.read_timeout_ms));
+        turn.connection.leave_to_tunnel();
+        turn.connection.worker.tasks.spawn_local(upgrade::tunnel(client, upstream, idle, turn.record));
+    }
+    Response::from_parts(head, AnswerBody::new(Source::Empty, None))
+}
+
+/// What every answer wears.
+fn dress(turn: &Turn, plan: Option<&Plan>, headers: &mut HeaderMap) {
+    reply::mark_id(headers, &turn.connection.worker.options.response_headers, &turn.id_value);
+    let Some(plan) = plan.filter(|_| turn.debug) else { return };
+    let mut tell = |name, value: Option<&str>| {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    tell(&ROUTE_ID, Some(&plan.route_id.to_string()));
+    tell(&ROUTE_NAME, plan.route_name.as_deref());
+    if let Some(service) = &plan.service {
+        tell(&SERVICE_ID, Some(&service.id.to_string()));
+        tell(&SERVICE_NAME, service.name.as_deref());
+    }
+}
+
+/// Tells the client when its connection ends with this answer: it has served its share, or the client is of HTTP/1.0
+/// and did not ask to keep it.
+fn persist(turn: &Turn, headers: &mut HeaderMap) {
+    let old = turn.version < Version::HTTP_11 && !turn.wishes.keep_alive;
+    if old || turn.connection.is_spent() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}

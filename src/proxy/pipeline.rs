@@ -1,0 +1,196 @@
+//! One request from its head to the head of its answer: the order of steps is Kong's (`kong/proxy.md` §1.3).
+//!
+//! What each step decides is in a file of its own; here is only their order, and what one hands to the next. A step
+//! that ends the exchange returns `Made`. Whoever made an answer, it passes `header_filter` and gets the same marks.
+
+use std::rc::Rc;
+
+use http::header::HeaderMap;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::entity::path;
+use crate::plugin::Step;
+use crate::proxy::admission::{Host, admit};
+use crate::proxy::answer_body::AnswerBody;
+use crate::proxy::body::{ClientBody, Held, REPLAY_BYTES};
+use crate::proxy::connection::{Connection, Waiting};
+use crate::proxy::delivery;
+use crate::proxy::failure::{Made, grpc_over_tls_wanted, http2_wanted, https_wanted};
+use crate::proxy::forward::{self, Facts};
+use crate::proxy::hop;
+use crate::proxy::stage::Stage;
+use crate::proxy::turn::Turn;
+use crate::proxy::upstream::{Outgoing, Reply};
+use crate::proxy::upstream_path;
+use crate::router::Query;
+use crate::snapshot::plan::{Destination, Plan};
+use crate::snapshot::{Found, Snapshot};
+
+/// Answers one request.
+pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let _waiting = Waiting::on(&connection);
+    let (mut head, incoming) = request.into_parts();
+    let switch = head.extensions.remove::<OnUpgrade>();
+    let mut turn = Turn::begin(connection, &head);
+    let worker = Rc::clone(&turn.connection.worker);
+    let Some(world) = worker.snapshot() else {
+        // Listeners open once a configuration is live, so this is only for the eyes of whoever breaks that.
+        return delivery::made(turn, None, Made::server_error(StatusCode::SERVICE_UNAVAILABLE), |_, _| {});
+    };
+    let uri = head.uri.clone();
+    let path = path::normalise(uri.path());
+    let mut stage = Stage::new(&world, &worker.counters, turn.client_ip, turn.now_s);
+    let outcome = proceed(&mut turn, &world, &mut stage, &mut head, &path, incoming).await;
+    let plan = stage.plan();
+    let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(&mut head, &path, status, headers);
+    match outcome.and_then(|reply| delivery::expected(reply, &turn, switch.is_some())) {
+        Ok(reply) => delivery::reply(turn, plan, reply, switch, filter),
+        Err(made) => delivery::made(turn, plan, made, filter),
+    }
+}
+
+async fn proceed<'s>(
+    turn: &mut Turn,
+    world: &'s Snapshot,
+    stage: &mut Stage<'s>,
+    head: &mut Parts,
+    path: &[u8],
+    incoming: Incoming,
+) -> Result<Reply, Made> {
+    let host = admit(head)?;
+    let found = route(turn, world, head, &host, path)?;
+    let plan = &**found.plan;
+    stage.enter(plan);
+    check_protocol(turn, plan, head, &host)?;
+    turn.wishes = hop::strip_request(&mut head.headers);
+    let mut held = body(turn, incoming)?.read(plan.chain.body_wanted()).await?;
+    let accessed = stage.access(plan, head, path, held.whole().cloned());
+    held.replace(accessed.body);
+    go_on(accessed.step)?;
+    let destination = destination(plan)?;
+    if plan.request_buffering {
+        held = held.read(REPLAY_BYTES).await?;
+    }
+    let request = upstream_path::Request {
+        sent: head.uri.path_and_query(),
+        path,
+        matched_len: found.matched_len,
+        query: accessed.query.as_deref(),
+    };
+    let target = upstream_path::target(destination.path.as_deref(), plan.strip_path, request);
+    let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
+    let prefix = upstream_path::stripped(plan.strip_path, &request);
+    forward(turn, &mut head.headers, head.uri.path(), &host, prefix);
+    let (body, content_length) = held.into_request();
+    let outgoing = Outgoing {
+        method: head.method.clone(),
+        target,
+        headers: std::mem::take(&mut head.headers),
+        host: host.header().filter(|_| plan.preserve_host),
+        body,
+        content_length,
+        extensions: std::mem::take(&mut head.extensions),
+        upgrade: turn.wishes.websocket,
+    };
+    let worker = &turn.connection.worker;
+    let origin = worker.origins.of(destination);
+    worker.upstreams.send(&origin, outgoing).await.map_err(|failure| {
+        tracing::info!(?failure, request_id = turn.id.as_str(), host = &*origin.host, port = origin.port, "no answer");
+        Made::from(failure)
+    })
+}
+
+fn route<'s>(turn: &Turn, world: &'s Snapshot, head: &Parts, host: &Host, path: &[u8]) -> Result<Found<'s>, Made> {
+    let query = Query {
+        method: head.method.as_str(),
+        host: host.as_str(),
+        path,
+        headers: &head.headers,
+        sni: turn.connection.sni.as_deref(),
+        port: turn.connection.listener.port,
+    };
+    let found = world.find(&query);
+    let found = found.ok_or_else(|| Made::error(StatusCode::NOT_FOUND, "no Route matched with those values"))?;
+    if let Some(problem) = &found.plan.problem {
+        tracing::error!(route = %found.plan.route_id, problem = &**problem, "a route that could not be built was asked for");
+        return Err(Made::unexpected());
+    }
+    Ok(found)
+}
+
+/// Before any plugin: a route says by which protocols it may be reached.
+fn check_protocol(turn: &Turn, plan: &Plan, head: &Parts, host: &Host) -> Result<(), Made> {
+    let https = forward::is_https(&head.headers, turn.trusted, turn.connection.tls());
+    if plan.protocols.https_only() && !https {
+        let host = forward::host(&head.headers, turn.trusted, host.as_str());
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        return Err(https_wanted(plan.https_redirect_status_code, &format!("https://{host}{target}")));
+    }
+    if !plan.protocols.any_grpc() {
+        return Ok(());
+    }
+    if !turn.asked.is_grpc() {
+        return Err(Made::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Non-gRPC request matched gRPC route"));
+    }
+    if turn.version != Version::HTTP_2 {
+        return Err(http2_wanted());
+    }
+    if plan.protocols.grpcs && !plan.protocols.grpc && !https {
+        return Err(grpc_over_tls_wanted());
+    }
+    Ok(())
+}
+
+fn body(turn: &Turn, incoming: Incoming) -> Result<Held, Made> {
+    let limit = turn.connection.worker.options.client_max_body_size;
+    let body = ClientBody::new(incoming, limit, Rc::clone(&turn.connection));
+    if body.is_too_large() {
+        return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    Ok(Held::Unread(body))
+}
+
+fn go_on(step: Step) -> Result<(), Made> {
+    match step {
+        Step::Continue => Ok(()),
+        Step::Respond(answer) => Err(Made::from(answer)),
+        Step::Fail(why) => {
+            tracing::error!(why = &*why, "a plugin failed");
+            Err(Made::unexpected())
+        }
+    }
+}
+
+fn destination(plan: &Plan) -> Result<&std::sync::Arc<Destination>, Made> {
+    let destination = plan.service.as_ref();
+    let destination = destination
+        .ok_or_else(|| Made::error(StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values"))?;
+    // gRPC wants HTTP/2 to the upstream, which this proxy does not speak yet; over HTTP/1.1 it would only be garbled.
+    if destination.grpc {
+        return Err(Made::error(StatusCode::NOT_IMPLEMENTED, "gRPC services are not supported yet"));
+    }
+    Ok(destination)
+}
+
+fn forward(turn: &Turn, headers: &mut HeaderMap, path: &str, host: &Host, prefix: Option<&[u8]>) {
+    let connection = &turn.connection;
+    let worker = &connection.worker;
+    let facts = Facts {
+        trusted: turn.trusted,
+        peer: &connection.peer,
+        peer_ip: connection.peer_ip,
+        client_ip: turn.client_ip,
+        tls: connection.tls(),
+        port: &connection.listener.port_value,
+        host: host.as_str(),
+        path,
+        prefix,
+        via: worker.marks.via(turn.version),
+        request_id: worker.options.request_id_upstream.then_some(&turn.id_value),
+        wishes: turn.wishes,
+    };
+    forward::write(headers, &facts);
+}

@@ -1,0 +1,220 @@
+//! The path that the upstream is asked for: the service's path and what is left of the request's (`kong/proxy.md` §6).
+//!
+//! Kong: only `path_handling = v0` exists here. Under the default router flavor Kong accepts `v1` and does `v0`.
+//! The query goes up byte for byte, a lone `?` included.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+
+use crate::entity::path;
+
+/// What the request was, as the router saw it.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// As the client sent it.
+    pub sent: Option<&'a PathAndQuery>,
+    /// Normalised.
+    pub path: &'a [u8],
+    /// Bytes of `path` that the route's path matched.
+    pub matched_len: usize,
+    /// A plugin's replacement of the query; empty: none.
+    pub query: Option<&'a str>,
+}
+
+/// The target for the upstream; `None` when a plugin's query is no query.
+pub fn target(base: Option<&str>, strip: bool, request: Request<'_>) -> Option<PathAndQuery> {
+    let base = base.unwrap_or("/").as_bytes();
+    let mut text = Vec::with_capacity(base.len() + request.path.len() + 64);
+    join(&mut text, base, request.path, request.matched_len, strip);
+    if let Cow::Owned(escaped) = path::escape(&text) {
+        text = escaped.into_bytes();
+    }
+    if let Some(sent) = request.sent
+        && request.query.is_none()
+        && sent.path().as_bytes() == text
+    {
+        return Some(sent.clone());
+    }
+    let query = match request.query {
+        Some(replaced) => Some(replaced).filter(|query| !query.is_empty()),
+        None => request.sent.and_then(PathAndQuery::query),
+    };
+    if let Some(query) = query {
+        text.push(b'?');
+        text.extend_from_slice(query.as_bytes());
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
+}
+
+/// The part of the path that `X-Forwarded-Prefix` names: what was stripped, unless that is nothing or only `/`.
+pub fn stripped<'a>(strip: bool, request: &Request<'a>) -> Option<&'a [u8]> {
+    let prefix = request.path.get(..request.matched_len)?;
+    (strip && !matches!(prefix, b"" | b"/")).then_some(prefix)
+}
+
+/// Appends the joined path, unescaped.
+fn join(into: &mut Vec<u8>, base: &[u8], path: &[u8], matched_len: usize, strip: bool) {
+    let trunk = base.strip_suffix(b"/");
+    // Without a path in the route, the rest is what follows the leading slash.
+    let rest = undotted(path.get(matched_len.max(1)..).unwrap_or_default());
+    match trunk {
+        Some(trunk) if strip && rest.is_empty() => {
+            let slash = trunk.is_empty() || path.ends_with(b"/");
+            into.extend_from_slice(if slash { base } else { trunk });
+        }
+        None if strip && rest.is_empty() => {
+            into.extend_from_slice(base);
+            if path.len() > 1 && path.ends_with(b"/") {
+                into.push(b'/');
+            }
+        }
+        _ if strip => {
+            into.extend_from_slice(trunk.unwrap_or(base));
+            if !rest.starts_with(b"/") {
+                into.push(b'/');
+            }
+            into.extend_from_slice(rest);
+        }
+        None if path == b"/" => into.extend_from_slice(base),
+        _ => {
+            into.extend_from_slice(trunk.unwrap_or(base));
+            into.extend_from_slice(path);
+        }
+    }
+}
+
+/// A cut through a segment can leave dots that would climb: `/api` taken from `/api../x`.
+fn undotted(rest: &[u8]) -> &[u8] {
+    match rest {
+        b"." | b".." => b"",
+        _ => rest.strip_prefix(b"./").or_else(|| rest.strip_prefix(b"../")).unwrap_or(rest),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn path_of(base: Option<&str>, matched_len: usize, sent: &str, strip: bool, query: Option<&str>) -> String {
+        let sent = PathAndQuery::try_from(sent).unwrap();
+        let path = path::normalise(sent.path());
+        let request = Request { sent: Some(&sent), path: &path, matched_len, query };
+        target(base, strip, request).unwrap().as_str().to_owned()
+    }
+
+    /// Service path, route path (empty: none), request path, upstream path when stripped, and when kept.
+    #[rustfmt::skip]
+    const TABLE: &[(&str, &str, &str, &str, &str)] = &[
+        ("/", "", "/", "/", "/"),
+        ("/", "", "/a", "/a", "/a"),
+        ("/", "", "/a/", "/a/", "/a/"),
+        ("/", "/", "/", "/", "/"),
+        ("/", "/", "/a", "/a", "/a"),
+        ("/", "/", "/a/", "/a/", "/a/"),
+        ("/", "/", "/a/b", "/a/b", "/a/b"),
+        ("/", "/api", "/api", "/", "/api"),
+        ("/", "/api", "/api/", "/", "/api/"),
+        ("/", "/api", "/apix", "/x", "/apix"),
+        ("/", "/api", "/api/x", "/x", "/api/x"),
+        ("/", "/api/", "/api/", "/", "/api/"),
+        ("/", "/api/", "/api/x", "/x", "/api/x"),
+        ("/up", "", "/", "/up", "/up"),
+        ("/up", "", "/a", "/up/a", "/up/a"),
+        ("/up", "", "/a/", "/up/a/", "/up/a/"),
+        ("/up", "/", "/", "/up", "/up"),
+        ("/up", "/", "/a", "/up/a", "/up/a"),
+        ("/up", "/", "/a/", "/up/a/", "/up/a/"),
+        ("/up", "/", "/a/b", "/up/a/b", "/up/a/b"),
+        ("/up", "/api", "/api", "/up", "/up/api"),
+        ("/up", "/api", "/api/", "/up/", "/up/api/"),
+        ("/up", "/api", "/apix", "/up/x", "/up/apix"),
+        ("/up", "/api", "/api/x", "/up/x", "/up/api/x"),
+        ("/up", "/api/", "/api/", "/up/", "/up/api/"),
+        ("/up", "/api/", "/api/x", "/up/x", "/up/api/x"),
+        ("/up/", "", "/", "/up/", "/up/"),
+        ("/up/", "", "/a", "/up/a", "/up/a"),
+        ("/up/", "", "/a/", "/up/a/", "/up/a/"),
+        ("/up/", "/", "/", "/up/", "/up/"),
+        ("/up/", "/", "/a", "/up/a", "/up/a"),
+        ("/up/", "/", "/a/", "/up/a/", "/up/a/"),
+        ("/up/", "/", "/a/b", "/up/a/b", "/up/a/b"),
+        ("/up/", "/api", "/api", "/up", "/up/api"),
+        ("/up/", "/api", "/api/", "/up/", "/up/api/"),
+        ("/up/", "/api", "/apix", "/up/x", "/up/apix"),
+        ("/up/", "/api", "/api/x", "/up/x", "/up/api/x"),
+        ("/up/", "/api/", "/api/", "/up/", "/up/api/"),
+        ("/up/", "/api/", "/api/x", "/up/x", "/up/api/x"),
+        ("/up", "/api", "/api../x", "/up/x", "/up/api../x"),
+        ("/up", "/api", "/api./x", "/up/x", "/up/api./x"),
+        ("/up", "/api", "/api%2e%2e/x", "/up/x", "/up/api../x"),
+        ("/up", "/api", "/api..", "/up", "/up/api.."),
+    ];
+
+    #[test]
+    fn service_path_and_request_path_are_joined_as_kong_joins_them() {
+        for (base, route, sent, stripped, kept) in TABLE {
+            assert_eq!(path_of(Some(base), route.len(), sent, true, None), *stripped, "{base} {route} {sent} stripped");
+            assert_eq!(path_of(Some(base), route.len(), sent, false, None), *kept, "{base} {route} {sent} kept");
+        }
+    }
+
+    #[test]
+    fn a_service_without_a_path_is_one_with_a_slash() {
+        for (_, route, sent, stripped, kept) in TABLE.iter().filter(|row| row.0 == "/") {
+            assert_eq!(path_of(None, route.len(), sent, true, None), *stripped, "{route} {sent} stripped");
+            assert_eq!(path_of(None, route.len(), sent, false, None), *kept, "{route} {sent} kept");
+        }
+    }
+
+    #[test]
+    fn what_normalising_decoded_is_escaped_again() {
+        let cases = [
+            ("/p/a%20b", "/a%20b"),
+            ("/p/%41%62c", "/Abc"),
+            ("/p/a%2fb", "/a%2Fb"),
+            ("/p/caf%C3%A9", "/caf%C3%A9"),
+            ("/p/caf%e9", "/caf%E9"),
+            ("/p/x%7Cy", "/x%7Cy"),
+            ("/p/p%2541", "/p%2541"),
+            ("/p/s%3Fq", "/s%3Fq"),
+        ];
+        for (sent, expected) in cases {
+            assert_eq!(path_of(None, 2, sent, true, None), expected);
+        }
+    }
+
+    #[test]
+    fn the_query_passes_byte_for_byte_unless_a_plugin_replaces_it() {
+        let cases = [
+            ("/p/x?a=%20&b=%2F&c=+", None, "/x?a=%20&b=%2F&c=+"),
+            ("/p/x?", None, "/x?"),
+            ("/p/x", None, "/x"),
+            ("/p/x?u=http://h/p?q=1&z", None, "/x?u=http://h/p?q=1&z"),
+            ("/p/x?a=1&key=s", Some("a=1"), "/x?a=1"),
+            ("/p/x?key=s", Some(""), "/x"),
+        ];
+        for (sent, query, expected) in cases {
+            assert_eq!(path_of(None, 2, sent, true, query), expected);
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_none_is_refused() {
+        let request = Request { sent: None, path: b"/", matched_len: 0, query: Some("a b\r\n") };
+        assert_eq!(target(None, true, request), None);
+    }
+
+    #[test]
+    fn only_a_real_prefix_is_named() {
+        let check = |strip, path: &[u8], matched_len, expected: Option<&[u8]>| {
+            assert_eq!(stripped(strip, &Request { sent: None, path, matched_len, query: None }), expected);
+        };
+        check(true, b"/api/x", 4, Some(b"/api"));
+        check(false, b"/api/x", 4, None);
+        check(true, b"/x", 1, None);
+        check(true, b"/x", 0, None);
+    }
+}
