@@ -30,7 +30,7 @@ use crate::proxy::reply::Marks;
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::upstream::Upstreams;
 use crate::proxy::{Options, Parts};
-use crate::snapshot::{Live, Reader, Snapshot};
+use crate::snapshot::{Live, Loaded, Reader};
 
 /// Client connections at a time; more wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 16_384;
@@ -123,7 +123,7 @@ impl Worker {
     }
 
     /// The world of this moment.
-    pub fn snapshot(&self) -> Option<Rc<Arc<Snapshot>>> {
+    pub fn snapshot(&self) -> Option<Loaded> {
         self.reader.borrow_mut().load()
     }
 
