@@ -258,3 +258,212 @@ fn number(text: &str) -> Option<Value> {
         Err(_) => serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::entity::declare::{Literal, PluginDeclaration, Record};
+
+    static PLUGIN: PluginDeclaration = PluginDeclaration {
+        name: "limits",
+        priority: 1,
+        config: Record {
+            fields: &[
+                Field::number("minute"),
+                Field::boolean("hide").default(Literal::Bool(false)),
+                Field::array("names", &TEXT),
+                Field::record("redis", &REDIS),
+                Field::map("lua", &TEXT, &TEXT),
+            ],
+            shorthands: &[Shorthand::alias("redis_port", Type::Integer, &["redis", "port"], "old")],
+            rules: &[],
+        },
+        rules: &[],
+        consumer_scope: true,
+        protocols: &[],
+    };
+    static REDIS: Record =
+        Record { fields: &[Field::string("host"), Field::integer("port")], shorthands: &[], rules: &[] };
+    static TEXT: Field = Field::string("");
+
+    fn pairs(form: &[(&str, &str)]) -> Pairs {
+        form.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
+    fn expands(form: &[(&str, &str)], expected: Value) {
+        assert_eq!(expand(pairs(form)).map(Value::Object), Ok(expected), "{form:?}");
+    }
+
+    fn types(kind: Kind, form: &[(&str, &str)], expected: Value) {
+        let tree = expand(pairs(form)).unwrap_or_else(|text| panic!("{form:?}: {text}"));
+        let typed = coerce(kind, tree, &Plugins::new([&PLUGIN]), None);
+        assert_eq!(Value::Object(typed), expected, "{form:?}");
+    }
+
+    #[test]
+    fn names_expand_to_a_tree() {
+        expands(&[("name", "x")], json!({"name": "x"}));
+        expands(&[("name", "")], json!({"name": null}));
+        expands(&[("hosts", "a"), ("hosts", "b"), ("hosts", "c")], json!({"hosts": ["a", "b", "c"]}));
+        expands(&[("hosts[]", "a"), ("hosts[]", "b")], json!({"hosts": ["a", "b"]}));
+        expands(&[("hosts[2]", "b"), ("hosts[1]", "a")], json!({"hosts": ["a", "b"]}));
+        expands(&[("hosts", "a"), ("hosts[]", "b")], json!({"hosts": ["a", "b"]}));
+        expands(&[("tags[]", "a"), ("tags[2]", "b")], json!({"tags": ["a", "b"]}));
+        expands(&[("tags%5B%5D", "a"), ("tags%5b2%5d", "b")], json!({"tags": ["a", "b"]}));
+        expands(&[("tags[1]", "a"), ("tags[2]", "b"), ("tags[2]", "c")], json!({"tags": ["a", ["b", "c"]]}));
+        expands(&[("config.a.b", "x"), ("config.c", "y")], json!({"config": {"a": {"b": "x"}, "c": "y"}}));
+        expands(&[("headers.x-env", "a"), ("headers[x-b]", "b")], json!({"headers": {"x-env": "a", "x-b": "b"}}));
+        expands(&[("headers.x[]", "1"), ("headers.x[]", "2")], json!({"headers": {"x": ["1", "2"]}}));
+        expands(&[("c.x[some.key]", "v")], json!({"c": {"x": {"some.key": "v"}}}));
+        expands(
+            &[("s[1].ip", "i"), ("s[1].port", "80"), ("s[2].port", "81")],
+            json!({"s": [{"ip": "i", "port": "80"}, {"port": "81"}]}),
+        );
+    }
+
+    #[test]
+    fn positions_with_a_gap_make_no_list() {
+        expands(&[("tags[0]", "a")], json!({"tags": {"0": "a"}}));
+        expands(&[("tags[1]", "a"), ("tags[3]", "b")], json!({"tags": {"1": "a", "3": "b"}}));
+        expands(&[("tags[99999999999]", "a")], json!({"tags": {"99999999999": "a"}}));
+    }
+
+    #[test]
+    fn names_that_cannot_be_expanded() {
+        for name in ["", ".", ".a", "..a", "a.", "a..b", "a[", "a[b", "a]b[", "[a]", "a[b]c", "a.[b]"] {
+            let said = expand(pairs(&[(name, "x")]));
+            assert_eq!(said, Err(format!("cannot make sense of the argument name '{name}'")));
+        }
+        for clash in [["a", "a.b"], ["a.b", "a"], ["a[]", "a.b"], ["a.b", "a[1]"]] {
+            assert!(expand(clash.map(|name| (name.to_owned(), "x".to_owned())).to_vec()).is_err(), "{clash:?}");
+        }
+        assert!(expand(pairs(&[(&"a.".repeat(31), "x"), ("b", "x")])).is_err());
+        expands(&[(&format!("{}b", "a.".repeat(2)), "x")], json!({"a": {"a": {"b": "x"}}}));
+        assert!(expand(pairs(&[(&format!("{}b", "a.".repeat(32)), "x")])).is_err());
+        assert!(expand(pairs(&[(&format!("a{}", "[]".repeat(40)), "x")])).is_err());
+        assert_eq!(expand(vec![("a".to_owned(), String::new()); 1001]), Err("Too many arguments".to_owned()));
+    }
+
+    #[test]
+    fn values_take_the_type_of_their_field() {
+        types(
+            Kind::SERVICES,
+            &[("name", "7"), ("port", "8080"), ("retries", "0x10"), ("enabled", "false"), ("tags", "7"), ("path", "")],
+            json!({"name": "7", "port": 8080, "retries": 16, "enabled": false, "tags": ["7"], "path": null}),
+        );
+        types(
+            Kind::SERVICES,
+            &[("port", "many"), ("enabled", "1"), ("colour", "5"), ("tls_verify", "True")],
+            json!({"port": "many", "enabled": "1", "colour": "5", "tls_verify": "True"}),
+        );
+        types(Kind::SERVICES, &[("host", "a"), ("host", "b")], json!({"host": ["a", "b"]}));
+        types(Kind::SERVICES, &[("tags", "")], json!({"tags": null}));
+        types(Kind::SERVICES, &[("url", "http://a"), ("ttl", "5")], json!({"url": "http://a", "ttl": "5"}));
+        types(Kind::KEYAUTH_CREDENTIALS, &[("ttl", "5"), ("key", "5")], json!({"ttl": 5, "key": "5"}));
+    }
+
+    #[test]
+    fn lists_maps_records_and_references_are_typed_inside() {
+        types(
+            Kind::ROUTES,
+            &[("hosts", "a,b"), ("headers.x", "1"), ("headers[y]", "2"), ("service.name", "s"), ("service.port", "80")],
+            json!({"hosts": ["a,b"], "headers": {"x": ["1"], "y": ["2"]}, "service": {"name": "s", "port": 80}}),
+        );
+        types(
+            Kind::ROUTES,
+            &[("sources[1].ip", "i"), ("sources[1].port", "80"), ("sources[2].port", "81")],
+            json!({"sources": [{"ip": "i", "port": 80}, {"port": 81}]}),
+        );
+        types(
+            Kind::PLUGINS,
+            &[
+                ("name", "limits"),
+                ("config.minute", "0.5"),
+                ("config.names", "a"),
+                ("config.hide", "true"),
+                ("config.redis.host", "1"),
+                ("config.redis.port", "1"),
+                ("config.redis_port", "2"),
+                ("config.lua[my.key]", "return 1"),
+            ],
+            json!({"name": "limits", "config": {"minute": 0.5, "names": ["a"], "hide": true,
+                "redis": {"host": "1", "port": 1}, "redis_port": 2, "lua": {"my.key": "return 1"}}}),
+        );
+    }
+
+    #[test]
+    fn a_config_is_typed_by_the_plugin_that_is_known() {
+        let tree = || Doc::from_iter([("config".to_owned(), json!({"minute": "5"}))]);
+        let plugins = Plugins::new([&PLUGIN]);
+        assert_eq!(coerce(Kind::PLUGINS, tree(), &plugins, Some("limits"))["config"], json!({"minute": 5}));
+        for unknown in [None, Some("none")] {
+            assert_eq!(coerce(Kind::PLUGINS, tree(), &plugins, unknown)["config"], json!({"minute": "5"}));
+        }
+    }
+
+    #[test]
+    fn other_endpoints_type_booleans_only() {
+        let tree = json!({"a": "true", "b": ["false", "1"], "c": {"d": "True"}});
+        let Value::Object(tree) = tree else { unreachable!() };
+        assert_eq!(Value::Object(coerce_plain(tree)), json!({"a": true, "b": [false, "1"], "c": {"d": "True"}}));
+    }
+
+    #[test]
+    fn texts_that_are_numbers() {
+        let rows = [
+            ("80", Some(json!(80))),
+            ("-3", Some(json!(-3))),
+            ("+3", Some(json!(3))),
+            (" 5 ", Some(json!(5))),
+            ("0x50", Some(json!(80))),
+            ("-0xA", Some(json!(-10))),
+            ("1e3", Some(json!(1000.0))),
+            (".5", Some(json!(0.5))),
+            ("5.", Some(json!(5.0))),
+            ("9007199254740991", Some(json!(9_007_199_254_740_991_i64))),
+            ("", None),
+            ("-", None),
+            ("0x", None),
+            ("0x-1", None),
+            ("nan", None),
+            ("inf", None),
+            ("1e999", None),
+            ("1 2", None),
+            ("--1", None),
+            ("0xffffffffffffffffff", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(number(text), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_form_is_survived(
+            form in prop::collection::vec(("[a-c.\\[\\]0-3%5BbD]{0,10}|\\PC{0,8}", "[0-9a-fxe.+-]{0,6}|\\PC{0,4}"), 0..12),
+            kind in prop::sample::select(Kind::all().to_vec()),
+        ) {
+            if let Ok(tree) = expand(form) {
+                coerce_plain(tree.clone());
+                let typed = coerce(kind, tree.clone(), &Plugins::new([&PLUGIN]), Some("limits"));
+                prop_assert_eq!(typed.len(), tree.len());
+            }
+        }
+
+        #[test]
+        fn fields_of_a_kind_are_typed_whatever_they_hold(
+            kind in prop::sample::select(Kind::all().to_vec()),
+            at in any::<prop::sample::Index>(),
+            tail in "(\\.[a-z]{1,3}|\\[[0-3]?\\]){0,3}",
+            text in "[0-9a-fxe.+-]{0,6}|true|false|\\PC{0,4}",
+        ) {
+            let field = at.get(kind.declaration().fields);
+            let tree = expand(vec![(format!("{}{tail}", field.name), text)]);
+            let typed = tree.map(|tree| coerce(kind, tree, &Plugins::new([&PLUGIN]), Some("limits")));
+            prop_assert!(typed.is_ok_and(|typed| typed.contains_key(field.name)));
+        }
+    }
+}

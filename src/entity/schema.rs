@@ -176,3 +176,122 @@ fn extend(out: &mut Value, members: Doc) {
         out.extend(members);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PLUGIN: PluginDeclaration = PluginDeclaration {
+        name: "keys",
+        priority: 1,
+        config: Record {
+            fields: &[
+                Field::array("key_names", &Field::string("")).required().default(Literal::Strs(&["apikey"])),
+                Field::array("none", &Field::string("")).default(Literal::Strs(&[])),
+                Field::record("redis", &REDIS).required(),
+            ],
+            shorthands: &[Shorthand::alias("redis_port", Type::Integer, &["redis", "port"], "use config.redis.port")],
+            rules: &[],
+        },
+        rules: &[
+            Rule::AtLeastOneOf(&["config.a", "config.b"]),
+            Rule::when("config.policy", Match::Eq("redis"), "config.redis.port", Match::Required),
+            Rule::Custom { name: "", fields: &[], check: |_| Vec::new() },
+        ],
+        consumer_scope: false,
+        protocols: &["grpc", "http"],
+    };
+    static REDIS: Record = Record {
+        fields: &[Field::integer("port").default(Literal::Int(6379)).checks(&[Check::GreaterThan(0)])],
+        shorthands: &[],
+        rules: &[],
+    };
+
+    /// The description of `field` of `kind`.
+    fn described(kind: Kind, field: &str) -> Value {
+        let schema = of_kind(kind);
+        let found = schema["fields"].as_array().into_iter().flatten().find_map(|member| member.get(field)).cloned();
+        found.unwrap_or_default()
+    }
+
+    #[test]
+    fn fields_say_type_default_and_checks() {
+        let protocols = json!(["grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp"]);
+        let rows = [
+            (Kind::SERVICES, "id", json!({"type": "string", "auto": true, "uuid": true, "len_min": 1})),
+            (
+                Kind::SERVICES,
+                "port",
+                json!({"type": "integer", "required": true, "default": 80, "between": [0, 65535]}),
+            ),
+            (Kind::SERVICES, "name", json!({"type": "string", "unique": true, "len_min": 1})),
+            (Kind::SERVICES, "client_certificate", json!({"type": "foreign", "reference": "certificates"})),
+            (
+                Kind::SERVICES,
+                "protocol",
+                json!({"type": "string", "required": true, "default": "http", "len_min": 1, "one_of": protocols}),
+            ),
+            (Kind::PLUGINS, "route", json!({"type": "foreign", "reference": "routes", "on_delete": "cascade"})),
+            (
+                Kind::ROUTES,
+                "headers",
+                json!({"type": "map", "keys": {"type": "string", "len_min": 1},
+                    "values": {"type": "array", "elements": {"type": "string", "len_min": 1}}}),
+            ),
+        ];
+        for (kind, field, expected) in rows {
+            assert_eq!(described(kind, field), expected, "{field} of {kind}");
+        }
+        assert_eq!(described(Kind::SERVICES, "url"), Value::Null);
+        assert_eq!(
+            described(Kind::ROUTES, "sources")["elements"]["entity_checks"],
+            json!([{"at_least_one_of": ["ip", "port"]}])
+        );
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_the_declaration() {
+        for &kind in Kind::all() {
+            let schema = of_kind(kind);
+            let names =
+                schema["fields"].as_array().into_iter().flatten().filter_map(|field| field.as_object()?.keys().next());
+            assert!(names.eq(kind.fields.iter().map(|field| field.name)), "{kind}");
+            assert!(schema["entity_checks"].is_array());
+        }
+    }
+
+    #[test]
+    fn rules_are_listed_except_functions() {
+        assert_eq!(
+            of_kind(Kind::SERVICES)["entity_checks"][0],
+            json!({"conditional": {"if_field": "protocol", "if_match": {"one_of": ["tcp", "tls", "udp", "grpc", "grpcs"]},
+                "then_field": "path", "then_match": {"eq": null}}})
+        );
+        assert_eq!(
+            of_kind(Kind::ROUTES)["entity_checks"][0]["conditional"]["if_match"],
+            json!({"elements": {"not_one_of": ["grpcs", "https", "tls", "tls_passthrough"]}})
+        );
+        assert_eq!(of_plugin(&PLUGIN)["entity_checks"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn a_plugin_shows_what_it_changes_and_its_config() {
+        let config = json!({
+            "type": "record", "required": true,
+            "fields": [
+                {"key_names": {"type": "array", "elements": {"type": "string", "len_min": 1}, "required": true, "default": ["apikey"]}},
+                {"none": {"type": "array", "elements": {"type": "string", "len_min": 1}, "default": []}},
+                {"redis": {"type": "record", "required": true, "fields": [{"port": {"type": "integer", "default": 6379, "gt": 0}}]}},
+            ],
+            "shorthand_fields": [{"redis_port": {"type": "integer", "deprecation": {"message": "use config.redis.port",
+                "replaced_with": [{"path": ["redis", "port"]}], "removal_in_version": "4.0"}}}],
+        });
+        let schema = of_plugin(&PLUGIN);
+        assert_eq!(schema["fields"][0], json!({"consumer": {"type": "foreign", "reference": "consumers", "eq": null}}));
+        let protocols = json!({"type": "set", "required": true, "default": ["grpc", "grpcs", "http", "https"],
+            "elements": {"type": "string", "one_of": ["grpc", "http"], "len_min": 1}});
+        assert_eq!(schema["fields"][1]["protocols"], protocols);
+        assert_eq!(schema["fields"][2]["config"], config);
+        assert_eq!(of_config(&PLUGIN.config)["fields"], config["fields"]);
+    }
+}

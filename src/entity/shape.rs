@@ -265,3 +265,75 @@ fn no_plugin(name: Value) -> Violations {
     };
     Violations::field("name", text)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A slice of the health checks of upstreams: records in records, defaults at the leaves.
+    static HEALTHCHECKS: Record = Record {
+        fields: &[Field::record("active", &ACTIVE).required(), Field::record("passive", &ACTIVE)],
+        shorthands: &[],
+        rules: &[],
+    };
+    static ACTIVE: Record = Record {
+        fields: &[
+            Field::number("timeout").default(Literal::Int(1)).checks(&[Check::Between(0, 65535)]),
+            Field::record("healthy", &HEALTHY).required(),
+        ],
+        shorthands: &[],
+        rules: &[],
+    };
+    static HEALTHY: Record = Record {
+        fields: &[
+            Field::number("interval").default(Literal::Int(0)),
+            Field::array("http_statuses", &STATUS).default(Literal::Ints(&[200, 302])),
+        ],
+        shorthands: &[],
+        rules: &[],
+    };
+    static STATUS: Field = Field::integer("").checks(&[Check::Between(100, 999)]);
+
+    fn shaped(sent: Value, stored: Option<Value>) -> (Value, Value) {
+        let Value::Object(sent) = sent else { panic!("not an object") };
+        let stored = stored.as_ref().and_then(Value::as_object);
+        let (doc, violations) = document(&Pattern::record(&HEALTHCHECKS), sent, stored, stored.is_some());
+        (Value::Object(doc), Value::Object(violations.into_doc()))
+    }
+
+    #[test]
+    fn required_records_are_filled_to_their_leaves() {
+        let healthy = json!({"interval": 0, "http_statuses": [200, 302]});
+        let whole = json!({"active": {"timeout": 1, "healthy": healthy}, "passive": null});
+        assert_eq!(shaped(json!({}), None), (whole, json!({})));
+        let (doc, _) = shaped(json!({"passive": {"timeout": 2.5}}), None);
+        assert_eq!(doc["passive"], json!({"timeout": 2.5, "healthy": healthy}));
+    }
+
+    #[test]
+    fn mistakes_keep_the_shape_of_the_document() {
+        let sent = json!({"active": {"healthy": {"interval": "x", "http_statuses": [200, "y"]}, "timeout": -1}});
+        let expected = json!({"active": {
+            "timeout": "value should be between 0 and 65535",
+            "healthy": {"interval": "expected a number", "http_statuses": [null, "expected an integer"]},
+        }});
+        assert_eq!(shaped(sent, None).1, expected);
+    }
+
+    #[test]
+    fn what_was_stored_stays_where_nothing_is_sent() {
+        let healthy = json!({"interval": 7, "http_statuses": []});
+        let stored = json!({"active": {"timeout": 3, "healthy": healthy}, "passive": null});
+        let (doc, problems) = shaped(json!({"active": {"healthy": {"interval": 8}}}), Some(stored));
+        let expected =
+            json!({"active": {"timeout": 3, "healthy": {"interval": 8, "http_statuses": []}}, "passive": null});
+        assert_eq!((doc, problems), (expected, json!({})));
+    }
+
+    #[test]
+    fn a_timestamp_inside_a_record_is_ignored() {
+        assert_eq!(shaped(json!({"active": {"updated_at": 1}, "updated_at": 2}), None).1, json!({}));
+    }
+}
