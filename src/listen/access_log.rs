@@ -61,9 +61,10 @@ pub struct AccessLog {
     shared: Arc<Shared>,
 }
 
+// Lines are not boxed: an allocation for each request would cost more than the memory of the queue.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Item {
-    // Not boxed: an allocation for each request would cost more than the memory of the queue.
     Line(Line),
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),

@@ -1,14 +1,31 @@
 //! Connections to upstreams: addresses by DNS, keep-alive pools, TLS, timeouts, tries.
 //!
-//! One `Upstreams` per worker, used by that worker's thread only.
+//! One `Upstreams` per worker, used by that worker's thread only: pools, timers and turns are plain cells. Workers
+//! share nothing here but the names they have resolved.
+
+mod connect;
+mod link;
+mod place;
+mod pool;
+mod reply_body;
+mod resolve;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod tries;
+mod upload;
+mod wire;
+
+pub use crate::proxy::upstream::reply_body::ReplyBody;
+pub use crate::proxy::upstream::resolve::SharedNames;
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
-use http_body::Frame;
 
 /// What the upstream side gets from the settings.
 #[derive(Clone, Debug)]
@@ -99,9 +116,6 @@ pub struct Timing {
     pub tries: u32,
 }
 
-/// The body of an answer, with the read timeout between frames. Its connection goes back to the pool at its end.
-pub struct ReplyBody {}
-
 /// Why the body of an answer ended before its end.
 #[derive(Debug)]
 pub enum ReplyFault {
@@ -120,15 +134,6 @@ impl std::fmt::Display for ReplyFault {
 
 impl std::error::Error for ReplyFault {}
 
-impl http_body::Body for ReplyBody {
-    type Data = Bytes;
-    type Error = ReplyFault;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
-        Poll::Ready(None)
-    }
-}
-
 /// Why no answer came.
 #[derive(Debug)]
 pub enum Failure {
@@ -145,18 +150,34 @@ pub enum Failure {
 }
 
 /// The upstream side of one worker.
-pub struct Upstreams {}
+pub struct Upstreams {
+    places: place::Places,
+    names: Rc<resolve::Names>,
+    pool: Rc<pool::Pool>,
+    tls: tls::Tls,
+}
 
 impl Upstreams {
     /// Reads the roots and the resolver's configuration. Call on the worker's runtime.
     pub fn new(options: &Options) -> std::io::Result<Self> {
-        let _ = options;
-        unimplemented!()
+        Self::sharing(options, SharedNames::default())
     }
 
-    /// Sends, trying again as `kong/proxy.md` §7.1 says.
+    /// The same, sharing what has been resolved with every worker that was given a clone of `names`.
+    pub fn sharing(options: &Options, names: SharedNames) -> std::io::Result<Self> {
+        Ok(Self {
+            places: place::Places::default(),
+            names: resolve::Names::new(options, names),
+            pool: pool::Pool::new(options),
+            tls: tls::Tls::new(&options.trusted_certificates)?,
+        })
+    }
+
+    /// Sends, trying again as `kong/proxy.md` §7.1 says. Call it in a `LocalSet`: names are renewed, and idle
+    /// connections closed, by local tasks.
+    ///
+    /// The future does all the work of its connection; dropping it, or the body of the reply, closes that.
     pub async fn send(&self, origin: &Origin, outgoing: Outgoing) -> Result<Reply, Failure> {
-        let _ = (origin, outgoing);
-        unimplemented!()
+        tries::send(self, origin, outgoing).await
     }
 }

@@ -1,0 +1,50 @@
+//! Opens connections: TCP, then TLS, both within the connect timeout.
+
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::proxy::upstream::link::Link;
+use crate::proxy::upstream::pool::{Key, Secured};
+use crate::proxy::upstream::tls::Tls;
+use crate::proxy::upstream::wire::Stream;
+
+/// Why there is no connection.
+pub(super) struct Unconnected {
+    pub(super) why: String,
+    pub(super) timeout: bool,
+}
+
+/// Opens a connection of this kind.
+pub(super) async fn connect(tls: &Tls, key: Key, timeout: Duration) -> Result<Link, Unconnected> {
+    match tokio::time::timeout(timeout, open(tls, &key)).await {
+        Ok(Ok(stream)) => Link::new(key, stream).await.map_err(|error| Unconnected::because(error.to_string())),
+        Ok(Err(why)) => Err(Unconnected::because(why)),
+        Err(_) => Err(Unconnected { why: "connecting timed out".to_owned(), timeout: true }),
+    }
+}
+
+impl Unconnected {
+    fn because(why: String) -> Self {
+        Self { why, timeout: false }
+    }
+}
+
+async fn open(tls: &Tls, key: &Key) -> Result<Stream, String> {
+    let stream = TcpStream::connect(key.address).await.map_err(|error| format!("cannot connect: {error}"))?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let Some(secured) = &key.tls else { return Ok(Stream::Plain(stream)) };
+    let connector = TlsConnector::from(tls.config(secured.verify)?);
+    let stream = connector
+        .connect(server_name(secured, key), stream)
+        .await
+        .map_err(|error| format!("TLS handshake failed: {error}"))?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// The name to ask for. An IP address stands for none: rustls sends no SNI then, and verifies the address.
+fn server_name(secured: &Secured, key: &Key) -> ServerName<'static> {
+    ServerName::try_from(secured.name.as_ref().to_owned()).unwrap_or_else(|_| key.address.ip().into())
+}

@@ -1,0 +1,138 @@
+//! Connections at rest, for the next request to the same place.
+//!
+//! The one used last is taken first, so that a pool shrinks when traffic does. Nobody polls a connection at rest; once
+//! a second all are looked at, and those that are too old or that the upstream has closed are dropped. One that was
+//! closed since is found out by the request that takes it, which hyper then hands back unsent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use crate::proxy::upstream::Options;
+use crate::proxy::upstream::link::Link;
+use crate::proxy::upstream::tls::Verify;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections with the same key are interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Rc<Secured>>,
+}
+
+/// What sets TLS connections to one address apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Secured {
+    /// The name sent and verified; empty: none is sent.
+    pub(super) name: Box<str>,
+    pub(super) verify: Verify,
+}
+
+/// The bounds of the settings.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Connections at rest per key; the one that rested longest makes room.
+    size: usize,
+    /// Zero: no limit.
+    max_requests: u64,
+    /// Zero: never.
+    idle_timeout: Duration,
+}
+
+/// The connections at rest of one worker.
+pub(super) struct Pool {
+    bounds: Bounds,
+    resting: RefCell<hashbrown::HashMap<Key, VecDeque<Resting>, foldhash::fast::RandomState>>,
+    swept: Cell<bool>,
+}
+
+struct Resting {
+    link: Link,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(options: &Options) -> Rc<Self> {
+        let bounds = Bounds {
+            size: options.keepalive_pool_size,
+            max_requests: options.keepalive_max_requests,
+            idle_timeout: options.keepalive_idle_timeout,
+        };
+        Rc::new(Self { bounds, resting: RefCell::default(), swept: Cell::new(false) })
+    }
+
+    /// The connection that came last, unless it has rested too long or is known to be closed.
+    pub(super) fn take(&self, key: &Key) -> Option<Link> {
+        let mut resting = self.resting.borrow_mut();
+        let links = resting.get_mut(key)?;
+        while let Some(last) = links.pop_back() {
+            if last.link.is_ready() && !self.bounds.expired(last.since, Instant::now()) {
+                return Some(last.link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection that is ready for another request, if the bounds allow.
+    pub(super) fn put(self: &Rc<Self>, link: Link) {
+        if self.bounds.size == 0 || (self.bounds.max_requests > 0 && link.requests >= self.bounds.max_requests) {
+            return;
+        }
+        let mut resting = self.resting.borrow_mut();
+        let since = Instant::now();
+        match resting.get_mut(&link.key) {
+            Some(links) => {
+                if links.len() >= self.bounds.size {
+                    links.pop_front();
+                }
+                links.push_back(Resting { link, since });
+            }
+            None => {
+                resting.insert(link.key.clone(), VecDeque::from([Resting { link, since }]));
+            }
+        }
+        if !self.swept.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(self)));
+        }
+    }
+
+    /// Drops what is too old or closed; true when something is left.
+    fn retain_live(&self, now: Instant) -> bool {
+        let mut resting = self.resting.borrow_mut();
+        resting.retain(|_, links| {
+            links.retain_mut(|one| {
+                let ended = one.link.drive(&mut Context::from_waker(Waker::noop()));
+                !ended && one.link.is_ready() && !self.bounds.expired(one.since, now)
+            });
+            !links.is_empty()
+        });
+        !resting.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.resting.borrow().values().map(VecDeque::len).sum()
+    }
+}
+
+impl Bounds {
+    fn expired(&self, since: Instant, now: Instant) -> bool {
+        !self.idle_timeout.is_zero() && now.saturating_duration_since(since) >= self.idle_timeout
+    }
+}
+
+/// Runs while connections rest; `put` starts it again.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.retain_live(Instant::now()) {
+            pool.swept.set(false);
+            return;
+        }
+    }
+}
