@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod check;
+pub mod declarative;
 pub mod declare;
 pub mod fields;
 pub mod foreign;

@@ -1,0 +1,198 @@
+//! `/config`: the whole configuration of a node without a database, taken and shown as declarative text.
+//!
+//! One load at a time; a second one is told to come back. What is refused leaves everything as it was.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use tidegate_proto::Revision;
+
+use crate::admin::Handles;
+use crate::admin::body::{Input, Media};
+use crate::admin::query::{Query, is_on};
+use crate::admin::reply::{self, Reply};
+use crate::entity::declarative::{self, Invalid, Loaded};
+use crate::entity::declare::Plugins;
+use crate::entity::write::present;
+use crate::entity::{Doc, Entity};
+use crate::store::ledger::Ledger;
+
+const EMPTY_HASH: &str = "00000000000000000000000000000000";
+
+/// Seconds after which a refused loader may try again.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
+
+/// Loads declarative configurations and knows the hash of the present one.
+#[derive(Default)]
+pub(crate) struct Loader {
+    /// Held while a configuration is loaded.
+    turn: tokio::sync::Mutex<()>,
+    /// Hash of the configuration at a revision.
+    known: Mutex<Option<(Revision, String)>>,
+}
+
+/// What a client sent as its configuration.
+enum Submission {
+    /// An object that was parsed with the body.
+    Document(Doc),
+    Text(Bytes),
+}
+
+struct Arguments {
+    check_hash: bool,
+    flatten_errors: bool,
+}
+
+impl Loader {
+    /// 32 hexadecimal characters, zeros for an empty configuration. Kong: MD5 of the text; to clients it is opaque, and
+    /// here it is the beginning of a SHA-256.
+    pub(crate) fn hash(&self, ledger: &Ledger) -> String {
+        let (entities, revision) = ledger.entities();
+        if entities.is_empty() {
+            return EMPTY_HASH.to_owned();
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.as_ref().filter(|(of, _)| *of == revision) {
+            Some((_, hash)) => hash.clone(),
+            None => {
+                let hash = hash_of(entities.iter().map(|entity| entity.text().as_bytes()));
+                *known = Some((revision, hash.clone()));
+                hash
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self, ledger: &Ledger) -> bool {
+        ledger.read(|catalog| catalog.everything().next().is_none())
+    }
+
+    /// `GET /config`
+    pub(crate) fn export(&self, handles: &Handles, now_s: i64) -> Reply {
+        let (entities, _) = handles.ledger.entities();
+        match declarative::export(&entities, &handles.plugins, now_s) {
+            Ok(text) => reply::ok(&json!({ "config": text })),
+            Err(error) => reply::unexpected(&error),
+        }
+    }
+
+    /// `POST /config`
+    pub(crate) async fn load(
+        &self,
+        handles: &Handles,
+        media: Media,
+        headers: &HeaderMap,
+        query: &Query,
+        body: Bytes,
+        now_s: i64,
+    ) -> Reply {
+        let Ok(_turn) = self.turn.try_lock() else { return busy() };
+        let (submission, arguments) = match submission(media, headers, query, body).await {
+            Ok(found) => found,
+            Err(reply) => return reply,
+        };
+        let hash = match &submission {
+            Submission::Document(doc) => hash_of([json!(doc).to_string().as_bytes()]),
+            Submission::Text(text) => hash_of([text.as_ref()]),
+        };
+        if arguments.check_hash && self.hash(&handles.ledger) == hash {
+            return reply::empty(StatusCode::NOT_MODIFIED);
+        }
+        match checked(submission, handles.plugins.clone(), now_s).await {
+            Ok(Ok(loaded)) => self.replace(handles, &loaded, hash, now_s).await,
+            Ok(Err(invalid)) => reply::json(StatusCode::BAD_REQUEST, &invalid.body(arguments.flatten_errors)),
+            Err(panic) => reply::unexpected(&panic),
+        }
+    }
+
+    async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
+        let entities = loaded.entities();
+        let shown = by_id(&entities, &handles.plugins, now_s);
+        match handles.ledger.replace_all(entities).await {
+            Ok(revision) => {
+                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
+                reply::with_revision(reply::json(StatusCode::CREATED, &shown), revision)
+            }
+            Err(error) => reply::store_failed(&error),
+        }
+    }
+}
+
+/// Kong's order: a body that is a configuration, an argument `config`, the body as text.
+async fn submission(
+    media: Media,
+    headers: &HeaderMap,
+    query: &Query,
+    body: Bytes,
+) -> Result<(Submission, Arguments), Reply> {
+    let nothing = || reply::bad_request("expected a declarative configuration");
+    let mut arguments =
+        Arguments { check_hash: query.is_on("check_hash"), flatten_errors: query.is_on("flatten_errors") };
+    if media == Media::Yaml || body.is_empty() {
+        return if body.is_empty() { Err(nothing()) } else { Ok((Submission::Text(body), arguments)) };
+    }
+    let input = Input::read(media, headers, body.clone()).await.map_err(|bad| bad.reply())?;
+    let mut doc = input.plain();
+    arguments.check_hash |= take_flag(&mut doc, "check_hash");
+    arguments.flatten_errors |= take_flag(&mut doc, "flatten_errors");
+    let submission = match doc.remove("config") {
+        _ if doc.contains_key("_format_version") => Submission::Document(doc),
+        Some(Value::String(text)) => Submission::Text(Bytes::from(text)),
+        _ if media == Media::Json => Submission::Text(body),
+        _ => return Err(nothing()),
+    };
+    Ok((submission, arguments))
+}
+
+/// Off the runtime's workers: a large configuration takes its time.
+async fn checked(
+    submission: Submission,
+    plugins: Plugins,
+    now_s: i64,
+) -> Result<Result<Loaded, Invalid>, tokio::task::JoinError> {
+    let check = move || match submission {
+        Submission::Document(doc) => declarative::check(doc, &plugins, now_s),
+        Submission::Text(text) => declarative::load(&text, &plugins, now_s),
+    };
+    tokio::task::spawn_blocking(check).await
+}
+
+fn take_flag(doc: &mut Doc, name: &str) -> bool {
+    match doc.remove(name) {
+        Some(Value::Bool(flag)) => flag,
+        Some(Value::String(text)) => is_on(&text),
+        Some(Value::Number(number)) => number.as_i64() == Some(1),
+        _ => false,
+    }
+}
+
+fn by_id(entities: &[Arc<Entity>], plugins: &Plugins, now_s: i64) -> Doc {
+    let mut shown = Doc::new();
+    for entity in entities {
+        let doc = present(entity.kind(), entity.doc(), plugins, now_s);
+        let of_kind = shown.entry(entity.kind().name).or_insert_with(|| json!({}));
+        of_kind[entity.id().to_string()] = Value::Object(doc);
+    }
+    shown
+}
+
+fn busy() -> Reply {
+    let mut reply: Response<Bytes> =
+        reply::message(StatusCode::TOO_MANY_REQUESTS, "Currently loading previous configuration");
+    reply.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+    reply
+}
+
+fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut context = Context::new(&SHA256);
+    parts.into_iter().for_each(|part| context.update(part));
+    let mut hash = String::with_capacity(32);
+    for byte in context.finish().as_ref().iter().take(16) {
+        let _ = write!(hash, "{byte:02x}");
+    }
+    hash
+}
