@@ -7,7 +7,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,6 +32,8 @@ const WATCH: &str = r#"data=$1; shift; "$@" & server=$!; read -r _; left=$?; kil
 /// A running or stopped server with its data.
 pub struct Server {
     directory: TempDir,
+    /// What it shows to clients that want TLS, self-signed, PEM.
+    pub certificate: String,
     port: u16,
     shell: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -66,8 +68,16 @@ impl Server {
             initdb.args(["--username", USER, "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C"]);
         let output = initdb.output().unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let (certificate, key) = certificate();
+        for (name, text) in [("server.crt", &certificate), ("server.key", &key)] {
+            let path = data.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            own(&path);
+        }
         let server = Server {
             directory,
+            certificate,
             port: free_port(),
             shell: Mutex::new(None),
             databases: AtomicU32::new(0),
@@ -90,6 +100,7 @@ impl Server {
             "max_connections=60",
             "shared_buffers=32MB",
             "autovacuum=off",
+            "ssl=on",
         ] {
             shell.arg("-c").arg(setting);
         }
@@ -247,6 +258,13 @@ fn postgres_user() -> Option<(u32, u32)> {
     let line = users.lines().find(|line| line.starts_with("postgres:")).expect("no user postgres");
     let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
     Some((fields.next()?, fields.next()?))
+}
+
+/// Certificate and key, PEM.
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
 }
 
 fn free_port() -> u16 {
