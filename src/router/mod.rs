@@ -15,6 +15,9 @@ mod domains;
 mod header;
 mod host;
 mod literal;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod measure;
 mod priority;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -30,14 +30,26 @@ pub(crate) struct Shelf {
 /// What is tried at one place.
 #[derive(Debug)]
 struct List {
-    run: Run,
-    /// Position in `parted`: what is tried beside `run`.
-    parted: Option<u32>,
-    /// The list of the next shorter prefix.
-    up: Option<u32>,
+    content: Content,
+    /// The list of the next shorter prefix, or [`TOP`].
+    up: u32,
     /// The best rank in this list and all above it.
     best: Rank,
 }
+
+#[derive(Debug)]
+enum Content {
+    /// Mostly there is but one; kept here, it costs no further look.
+    One(Rank),
+    Few(Run),
+    Many {
+        rest: Run,
+        /// Position in `Shelf::parted`.
+        parted: u32,
+    },
+}
+
+const TOP: u32 = u32::MAX;
 
 /// A piece of `Shelf::ranks`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,29 +85,35 @@ impl Shelf {
     pub(crate) fn add<'c>(&mut self, ranks: &[Rank], up: Option<u32>, compiled: impl Fn(Rank) -> &'c Compiled) {
         let above = up.map_or(Rank::MAX, |up| self.lists[up as usize].best);
         let best = ranks.first().map_or(above, |&first| first.min(above));
-        let (run, parted) = if ranks.len() > LONG {
-            let (rest, parted) = self.part(ranks, compiled);
-            self.parted.push(parted);
-            (rest, Some(number(self.parted.len() - 1)))
-        } else {
-            (self.run(ranks), None)
+        let content = match *ranks {
+            [rank] => Content::One(rank),
+            _ if ranks.len() <= LONG => Content::Few(self.run(ranks)),
+            _ => {
+                let (rest, parted) = self.part(ranks, compiled);
+                self.parted.push(parted);
+                Content::Many { rest, parted: number(self.parted.len() - 1) }
+            }
         };
-        self.lists.push(List { run, parted, up, best });
+        self.lists.push(List { content, up: up.unwrap_or(TOP), best });
     }
 
     /// Visits list `at` and those above it with sorted runs of ranks, while they may hold one better than `visit` last
     /// returned.
     pub(crate) fn climb(&self, at: u32, query: &Query<'_>, mut best: Rank, mut visit: impl FnMut(&[Rank]) -> Rank) {
-        let mut next = Some(at);
-        while let Some(at) = next {
-            let list = &self.lists[at as usize];
+        let mut next = at;
+        while next != TOP {
+            let list = &self.lists[next as usize];
             if list.best >= best {
                 return;
             }
-            best = visit(self.ranks(list.run));
-            if let Some(parted) = list.parted {
-                best = self.visit_parted(&self.parted[parted as usize], query, &mut visit);
-            }
+            best = match list.content {
+                Content::One(rank) => visit(&[rank]),
+                Content::Few(run) => visit(self.ranks(run)),
+                Content::Many { rest, parted } => {
+                    visit(self.ranks(rest));
+                    self.visit_parted(&self.parted[parted as usize], query, &mut visit)
+                }
+            };
             next = list.up;
         }
     }
