@@ -37,6 +37,8 @@ pub(crate) struct Workshop {
     router: Arc<Router>,
     /// What `router` was built from.
     rules: Vec<Arc<Compiled>>,
+    /// At the same positions.
+    plans: Arc<[Arc<Plan>]>,
 }
 
 type Chains = HashMap<Place, Arc<Chain>, RandomState>;
@@ -44,30 +46,27 @@ type Chains = HashMap<Place, Arc<Chain>, RandomState>;
 impl Workshop {
     /// See `Builder::build`.
     pub(crate) fn build(&mut self, entities: Entities, revision: Revision) -> (Snapshot, Vec<Problem>) {
-        let mut kinds = by_kind(entities);
-        let mut take = |kind: Kind| kinds.remove(&kind).unwrap_or_default();
-        self.routes.refresh(take(Kind::ROUTES), parts::route);
-        self.services.refresh(take(Kind::SERVICES), parts::service);
-        let consumers_changed = self.consumers.refresh(take(Kind::CONSUMERS), parts::consumer);
-        let keys_changed = self.keys.refresh(take(Kind::KEYAUTH_CREDENTIALS), parts::key);
-        let plugins_changed = self.plugins.refresh(take(Kind::PLUGINS), parts::plugin);
+        let mut kinds = Kinds::of(entities);
+        let routes_changed = self.routes.refresh(kinds.take(Kind::ROUTES), parts::route);
+        let services_changed = self.services.refresh(kinds.take(Kind::SERVICES), parts::service);
+        let consumers_changed = self.consumers.refresh(kinds.take(Kind::CONSUMERS), parts::consumer);
+        let keys_changed = self.keys.refresh(kinds.take(Kind::KEYAUTH_CREDENTIALS), parts::key);
+        let plugins_changed = self.plugins.refresh(kinds.take(Kind::PLUGINS), parts::plugin);
         if consumers_changed || keys_changed {
             self.link_keys();
         }
         if plugins_changed {
             self.enlist();
         }
-        let (rules, plans) = self.link_routes(plugins_changed);
-        if !same_rules(&rules, &self.rules) {
-            self.router = Arc::new(Router::build(&rules));
-            self.rules = rules;
+        if routes_changed || services_changed || plugins_changed {
+            self.link_routes(plugins_changed);
         }
         let snapshot = Snapshot {
             revision,
             directory: Arc::clone(&self.directory),
             unmatched: Arc::clone(&self.unmatched),
             router: Arc::clone(&self.router),
-            plans,
+            plans: Arc::clone(&self.plans),
         };
         (snapshot, self.problems())
     }
@@ -100,8 +99,8 @@ impl Workshop {
         }
     }
 
-    /// Gives each route its service and chain: the rules that are routed, and at the same positions their plans.
-    fn link_routes(&mut self, plugins_changed: bool) -> (Vec<Arc<Compiled>>, Vec<Arc<Plan>>) {
+    /// Gives each route its service and chain, and the router its rules.
+    fn link_routes(&mut self, plugins_changed: bool) {
         let mut rules = Vec::with_capacity(self.rules.len());
         let mut plans = Vec::with_capacity(self.rules.len());
         let before = std::mem::take(&mut self.chains);
@@ -121,7 +120,11 @@ impl Workshop {
             plans.push(Arc::clone(&part.plan));
         }
         self.chains = chains;
-        (rules, plans)
+        self.plans = plans.into();
+        if !same_rules(&rules, &self.rules) {
+            self.router = Arc::new(Router::build(&rules));
+            self.rules = rules;
+        }
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -142,12 +145,24 @@ impl Workshop {
     }
 }
 
-fn by_kind(entities: Entities) -> HashMap<Kind, Entities, RandomState> {
-    let mut kinds: HashMap<Kind, Entities, RandomState> = HashMap::default();
-    for entity in entities {
-        kinds.entry(entity.kind()).or_default().push(entity);
+/// Entities apart by kind. There are few kinds and they come in runs, so a list that is searched from its end will do.
+struct Kinds(Vec<(Kind, Entities)>);
+
+impl Kinds {
+    fn of(entities: Entities) -> Self {
+        let mut kinds: Vec<(Kind, Entities)> = Vec::new();
+        for entity in entities {
+            match kinds.iter_mut().rev().find(|(kind, _)| *kind == entity.kind()) {
+                Some((_, list)) => list.push(entity),
+                None => kinds.push((entity.kind(), vec![entity])),
+            }
+        }
+        Self(kinds)
     }
-    kinds
+
+    fn take(&mut self, kind: Kind) -> Entities {
+        self.0.iter_mut().find(|(other, _)| *other == kind).map(|(_, list)| std::mem::take(list)).unwrap_or_default()
+    }
 }
 
 /// Where a route's requests go, or why that cannot be said. `None`: its service is switched off, and with it the route.

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::entity::Entity;
 
+/// What was made of an entity, if anything, and what could not be.
+pub(crate) type Made<T> = (Option<T>, Option<Box<str>>);
+
 /// The items of one kind, in ascending order of id.
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
@@ -25,6 +28,17 @@ pub(crate) struct Item<T> {
     pub(crate) problem: Option<Box<str>>,
 }
 
+impl<T> Item<T> {
+    fn new(entity: Arc<Entity>, make: impl Fn(&Entity) -> Made<T>) -> Self {
+        let (made, problem) = make(&entity);
+        Self { entity, made, problem }
+    }
+
+    fn is_of(&self, entity: &Arc<Entity>) -> bool {
+        Arc::ptr_eq(&self.entity, entity) || self.entity == *entity
+    }
+}
+
 impl<T> Default for Kept<T> {
     fn default() -> Self {
         Self { items: Vec::new() }
@@ -33,29 +47,40 @@ impl<T> Default for Kept<T> {
 
 impl<T> Kept<T> {
     /// Makes what is new or changed, and forgets what is gone. True when there was any of it.
-    pub(crate) fn refresh(
-        &mut self,
-        mut entities: Vec<Arc<Entity>>,
-        make: impl Fn(&Entity) -> (Option<T>, Option<Box<str>>),
-    ) -> bool {
+    pub(crate) fn refresh(&mut self, mut entities: Vec<Arc<Entity>>, make: impl Fn(&Entity) -> Made<T>) -> bool {
         entities.sort_by_key(|entity| entity.id());
         entities.dedup_by_key(|entity| entity.id());
-        let mut changed = entities.len() != self.items.len();
+        if self.has_ids_of(&entities) {
+            return self.replace(entities, make);
+        }
         let mut items = Vec::with_capacity(entities.len());
         let mut before = std::mem::take(&mut self.items).into_iter().peekable();
         for entity in entities {
             while before.next_if(|item| item.entity.id() < entity.id()).is_some() {}
             match before.next_if(|item| item.entity.id() == entity.id()) {
-                Some(item) if Arc::ptr_eq(&item.entity, &entity) || item.entity == entity => items.push(item),
-                _ => {
-                    changed = true;
-                    let (made, problem) = make(&entity);
-                    items.push(Item { entity, made, problem });
-                }
+                Some(item) if item.is_of(&entity) => items.push(item),
+                _ => items.push(Item::new(entity, &make)),
             }
         }
         self.items = items;
+        true
+    }
+
+    /// The frequent case, without moving anything: no entity came or went.
+    fn replace(&mut self, entities: Vec<Arc<Entity>>, make: impl Fn(&Entity) -> Made<T>) -> bool {
+        let mut changed = false;
+        for (item, entity) in self.items.iter_mut().zip(entities) {
+            if !item.is_of(&entity) {
+                *item = Item::new(entity, &make);
+                changed = true;
+            }
+        }
         changed
+    }
+
+    fn has_ids_of(&self, entities: &[Arc<Entity>]) -> bool {
+        self.items.len() == entities.len()
+            && self.items.iter().zip(entities).all(|(item, entity)| item.entity.id() == entity.id())
     }
 
     pub(crate) fn get(&self, id: Uuid) -> Option<&Item<T>> {

@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// `header_filter` only. `unmatched.collect()` is the run.
     pub unmatched: Arc<Chain>,
     router: Arc<Router>,
-    plans: Vec<Arc<Plan>>,
+    plans: Arc<[Arc<Plan>]>,
 }
 
 /// A route found for a request.

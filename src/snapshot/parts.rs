@@ -19,10 +19,8 @@ use crate::plugin::directory::{KeyHolder, Principal};
 use crate::plugin::{Scope, broken, maker};
 use crate::router::Rule;
 use crate::router::compiled::{Compiled, compile};
+use crate::snapshot::kept::Made;
 use crate::snapshot::plan::{Destination, Plan, Protocols};
-
-/// What was made, if anything, and what could not be.
-pub(crate) type Made<T> = (Option<T>, Option<Box<str>>);
 
 /// A route that takes part in HTTP routing.
 pub(crate) struct RoutePart {
