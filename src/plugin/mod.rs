@@ -136,3 +136,7 @@ pub fn maker(name: &str) -> Option<&'static Maker> {
 pub fn declarations() -> Plugins {
     Plugins::new(MAKERS.iter().map(|maker| maker.declaration))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -156,3 +156,7 @@ fn tagged(tag: u8, bytes: &[u8]) -> Identifier {
     identifier.extend_from_slice(bytes);
     identifier
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
