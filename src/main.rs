@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: hands the command line to `node::command`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::node::command::run()
+}

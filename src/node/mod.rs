@@ -1,4 +1,15 @@
 //! Assembly: settings, publisher, tasks, telemetry, the command line.
 
+pub mod command;
 pub mod settings;
-pub mod telemetry;
+
+mod edge;
+mod follow;
+mod identity;
+mod keep;
+mod publisher;
+mod signals;
+mod start;
+mod stores;
+mod sweep;
+mod telemetry;

@@ -1,0 +1,91 @@
+//! Keeps the local snapshot under `prefix` near what the catalog holds, so that the next start needs no store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_proto::Revision;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::ledger::Ledger;
+use crate::store::local::Local;
+
+/// Changes within this span are written together.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes after each change, at most once per `PAUSE`, and a last time at `stop`.
+pub async fn run(ledger: Arc<Ledger>, local: Local, stop: CancellationToken) {
+    let mut revisions = ledger.revisions();
+    let mut kept = None;
+    loop {
+        kept = write(&ledger, &local, kept).await;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = revisions.changed() => if changed.is_err() { break },
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+        revisions.borrow_and_update();
+    }
+    write(&ledger, &local, kept).await;
+}
+
+/// Answers the revision on the disk. A write that fails is logged and tried again with the next change.
+async fn write(ledger: &Arc<Ledger>, local: &Local, kept: Option<Revision>) -> Option<Revision> {
+    let (ledger, local) = (ledger.clone(), local.clone());
+    let save = move || {
+        let (entities, revision) = ledger.entities();
+        // Nothing at all yet: the files that may be there say more.
+        if Some(revision) == kept || revision == Revision::default() {
+            return Ok(kept);
+        }
+        local.save(revision, &entities).map(|()| Some(revision))
+    };
+    match tokio::task::spawn_blocking(save).await {
+        Ok(Ok(revision)) => revision,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the local snapshot was not written");
+            kept
+        }
+        Err(error) => {
+            tracing::error!(%error, "the local snapshot was not written");
+            kept
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::declarative::Declarative;
+    use crate::store::{Contents, Missed};
+
+    fn contents(number: u64) -> Contents {
+        Contents { revision: Revision::new(1, number), entities: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn the_last_revision_is_on_the_disk_when_the_node_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path(), "test", "here");
+        let ledger = Arc::new(Ledger::new(Arc::new(Declarative::open(folder.path(), None).0), contents(1)));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(ledger.clone(), local.clone(), stop.clone()));
+        ledger.take(Missed::Everything(contents(2)));
+        stop.cancel();
+        task.await.unwrap();
+        assert_eq!(local.load().contents.unwrap().revision, Revision::new(1, 2));
+    }
+
+    #[tokio::test]
+    async fn nothing_never_replaces_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path(), "test", "here");
+        local.save(Revision::new(1, 9), &[]).unwrap();
+        let ledger = Arc::new(Ledger::new(Arc::new(Declarative::open(folder.path(), None).0), Contents::default()));
+        assert_eq!(write(&ledger, &local, None).await, None);
+        assert_eq!(local.load().contents.unwrap().revision, Revision::new(1, 9));
+    }
+}

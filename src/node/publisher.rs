@@ -1,0 +1,117 @@
+//! Turns each new revision of the catalog into the snapshot that requests see.
+//!
+//! One task publishes. Revisions that arrive while a snapshot is being built are built together next; building happens
+//! on a blocking thread, so it never holds up a request or the Admin API. A build that fails leaves the old snapshot.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tidegate_proto::Revision;
+use tokio::sync::watch;
+
+use crate::snapshot::{Builder, Live, Problem, Snapshot};
+use crate::store::ledger::Ledger;
+
+/// Problems that are logged of one build; the rest is counted.
+const LOGGED_MAX: usize = 20;
+
+/// The one that publishes.
+pub struct Publisher {
+    ledger: Arc<Ledger>,
+    live: Arc<Live>,
+    builder: Builder,
+    /// What was logged already, so that a broken entity is named once and not at every change of another.
+    known: HashSet<String>,
+    published: watch::Sender<Option<Revision>>,
+}
+
+impl Publisher {
+    pub fn new(ledger: Arc<Ledger>, live: Arc<Live>) -> Self {
+        Self { ledger, live, builder: Builder::default(), known: HashSet::new(), published: watch::Sender::new(None) }
+    }
+
+    /// Announces the revision that is live; `None` before the first.
+    pub fn published(&self) -> watch::Receiver<Option<Revision>> {
+        self.published.subscribe()
+    }
+
+    /// Publishes what the catalog holds now and then each revision, until the ledger is gone.
+    pub async fn run(mut self) {
+        let mut revisions = self.ledger.revisions();
+        loop {
+            revisions.borrow_and_update();
+            self.publish().await;
+            if revisions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn publish(&mut self) {
+        let (ledger, mut builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
+        let build = move || {
+            let (entities, revision) = ledger.entities();
+            let (snapshot, problems) = builder.build(entities, revision);
+            (builder, snapshot, problems)
+        };
+        match tokio::task::spawn_blocking(build).await {
+            Ok((builder, snapshot, problems)) => {
+                self.builder = builder;
+                self.go_live(snapshot, &problems);
+            }
+            Err(error) => tracing::error!(%error, "the configuration could not be built; the one before stays"),
+        }
+    }
+
+    fn go_live(&mut self, snapshot: Snapshot, problems: &[Problem]) {
+        let revision = snapshot.revision;
+        self.live.publish(Arc::new(snapshot));
+        self.published.send_replace(Some(revision));
+        tracing::debug!(%revision, problems = problems.len(), "published");
+        self.log(problems);
+    }
+
+    fn log(&mut self, problems: &[Problem]) {
+        let sentence = |problem: &Problem| format!("{} {}: {}", problem.kind, problem.id, problem.why);
+        let sentences: HashSet<String> = problems.iter().map(sentence).collect();
+        let fresh: Vec<_> = sentences.difference(&self.known).collect();
+        for sentence in fresh.iter().take(LOGGED_MAX) {
+            tracing::error!("cannot be served: {sentence}");
+        }
+        if fresh.len() > LOGGED_MAX {
+            tracing::error!("and {} more problems of this configuration", fresh.len() - LOGGED_MAX);
+        }
+        self.known = sentences;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::entity::{Entity, Kind};
+    use crate::store::declarative::Declarative;
+    use crate::store::{Contents, Missed};
+
+    fn contents(number: u64) -> Contents {
+        let text = r#"{"id":"00000000-0000-0000-0000-000000000001","username":"ann"}"#;
+        let entities = vec![Arc::new(Entity::from_text(Kind::CONSUMERS, text).unwrap())];
+        Contents { revision: Revision::new(1, number), entities }
+    }
+
+    #[tokio::test]
+    async fn each_revision_goes_live_and_the_newest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(Ledger::new(Arc::new(Declarative::open(folder.path(), None).0), contents(1)));
+        let live = Arc::new(Live::default());
+        let publisher = Publisher::new(ledger.clone(), live.clone());
+        let mut published = publisher.published();
+        tokio::spawn(publisher.run());
+        published.wait_for(|revision| *revision == Some(Revision::new(1, 1))).await.unwrap();
+        for number in 2..20 {
+            ledger.take(Missed::Everything(contents(number)));
+        }
+        published.wait_for(|revision| *revision == Some(Revision::new(1, 19))).await.unwrap();
+        assert_eq!(live.load().unwrap().revision, Revision::new(1, 19));
+    }
+}
