@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn enumerations_come_before_emptiness_and_formats_after() {
         const HOST: &[Check] = &[Check::Format(&format::HOST)];
-        let said = |field: Field| all(&field, &json!("")).unwrap_err();
+        let said = |field: Field| all(&field, &json!("")).err().unwrap_or_default();
         assert_eq!(said(Field::string("").checks(&[Check::OneOf(&["a"])])), "expected one of: a");
         assert_eq!(said(Field::string("").checks(HOST)), "length must be at least 1");
         assert!(all(&Field::string("").checks(&[Check::LenMin(0)]), &json!("")).is_ok());

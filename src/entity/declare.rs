@@ -38,7 +38,7 @@ pub struct Declaration {
     /// What the value of one field changes about the others.
     pub variants: Variants,
     /// Rules that need other rows.
-    pub row_check: Option<fn(&Written<'_>, &Draft<'_>) -> Result<(), Violations>>,
+    pub row_check: Option<RowCheck>,
 }
 
 impl Declaration {
@@ -64,6 +64,9 @@ impl Declaration {
         self.fields.iter().find(|field| field.name == name)
     }
 }
+
+/// A rule that needs other rows.
+pub type RowCheck = fn(&Written<'_>, &Draft<'_>) -> Result<(), Violations>;
 
 /// What a write said and what comes of it, for rules that need other rows.
 #[derive(Clone, Copy, Debug)]

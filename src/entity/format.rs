@@ -383,7 +383,7 @@ mod tests {
         for (text, expected) in rows {
             check(&ROUTER_PATH, text, expected);
         }
-        let said = (ROUTER_PATH.check)("~/a(").unwrap_err();
+        let said = (ROUTER_PATH.check)("~/a(").err().unwrap_or_default();
         assert!(said.starts_with("invalid regex: '/a(' (PCRE returned: "), "{said}");
     }
 

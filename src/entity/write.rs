@@ -40,7 +40,8 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// For documents that were checked before: by another node, or by the store they come from.
+    /// For tests of what comes after the checks.
+    #[cfg(test)]
     pub(crate) fn trusted(kind: Kind, id: Uuid, doc: Doc) -> Self {
         Self { kind, id, doc }
     }
@@ -85,14 +86,6 @@ pub fn prepare_alone(
     now_s: i64,
 ) -> Result<Checked, Rejection> {
     settle(kind, input, &intent, None, plugins, now_s)
-}
-
-/// Whether `value` could be a value of the kind's endpoint key, as a path segment has to be. A kind without such a key
-/// is addressed by id alone.
-pub fn check_key(kind: Kind, value: &str) -> Result<(), Rejection> {
-    let key = kind.endpoint_key.and_then(|name| kind.declaration().field(name));
-    let field = key.ok_or(Rejection::InvalidPrimaryKey)?;
-    check::all(field, &value.into()).map_err(|message| Rejection::InvalidKey { field: field.name, message })
 }
 
 /// The document as the Admin API shows it at `now_s`: `ttl` as the seconds left, aliases echoed, nothing internal.
