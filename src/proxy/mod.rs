@@ -47,6 +47,7 @@ use crate::listen::Traffic;
 use crate::listen::access_log::AccessLog;
 use crate::listen::bind::{self, Address};
 use crate::listen::tls::Certificates;
+use crate::proxy::upstream::SharedNames;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Live;
 
@@ -118,6 +119,7 @@ struct Shape {
 #[derive(Clone)]
 struct Supplies {
     options: Arc<Options>,
+    names: SharedNames,
     live: Arc<Live>,
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
@@ -134,7 +136,14 @@ impl Proxy {
     ) -> io::Result<Self> {
         let (parts, addresses) = bind_all(&options)?;
         let (stop, stopped) = watch::channel(None);
-        let supplies = Supplies { options: Arc::new(options), live, counters, traffic, stop: stopped };
+        let supplies = Supplies {
+            options: Arc::new(options),
+            names: SharedNames::default(),
+            live,
+            counters,
+            traffic,
+            stop: stopped,
+        };
         let started = parts.into_iter().enumerate().map(|(number, parts)| start(number, parts, supplies.clone()));
         let workers = started.collect::<io::Result<Vec<_>>>()?;
         let (workers, ready): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
@@ -206,8 +215,8 @@ fn start(number: usize, parts: Parts, supplies: Supplies) -> io::Result<(Thread,
 }
 
 async fn work(parts: Parts, supplies: Supplies, ready: std::sync::mpsc::SyncSender<io::Result<()>>) {
-    let Supplies { options, live, counters, traffic, mut stop } = supplies;
-    let worker = Worker::new(options, &live, counters, traffic);
+    let Supplies { options, names, live, counters, traffic, mut stop } = supplies;
+    let worker = Worker::new(options, names, &live, counters, traffic);
     let told = ready.send(worker.as_ref().map(|_| ()).map_err(|error| io::Error::new(error.kind(), error.to_string())));
     let (Ok(worker), Ok(())) = (worker, told) else { return };
     // When the other end is gone nobody waits for exchanges any more.

@@ -28,6 +28,7 @@ use crate::proxy::greeting;
 use crate::proxy::origins::Origins;
 use crate::proxy::reply::Marks;
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::upstream::SharedNames;
 use crate::proxy::upstream::Upstreams;
 use crate::proxy::{Options, Parts};
 use crate::snapshot::{Live, Loaded, Reader};
@@ -97,7 +98,13 @@ impl Stop {
 
 impl Worker {
     /// Call on the worker's runtime.
-    pub fn new(options: Arc<Options>, live: &Live, counters: Arc<Counters>, traffic: Arc<Traffic>) -> io::Result<Self> {
+    pub fn new(
+        options: Arc<Options>,
+        names: SharedNames,
+        live: &Live,
+        counters: Arc<Counters>,
+        traffic: Arc<Traffic>,
+    ) -> io::Result<Self> {
         Ok(Self {
             real_ip: RealIp {
                 trusted: options.trusted_ips.clone(),
@@ -105,7 +112,7 @@ impl Worker {
                 recursive: options.real_ip_recursive,
                 from_proxy_protocol: options.real_ip_from_proxy_protocol,
             },
-            upstreams: Upstreams::new(&options.upstream)?,
+            upstreams: Upstreams::sharing(&options.upstream, names)?,
             options,
             counters,
             traffic,

@@ -26,8 +26,8 @@ use crate::proxy::upstream::wire::{Meter, Stream, Wire};
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Bytes read ahead of the client, and written ahead of the upstream, before the connection waits.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
-/// Headers of an answer. Kong has no such bound of its own, so it stands well above its `lua_max_resp_headers`.
-const MAX_HEADERS: usize = 256;
+/// Headers of an answer. Kong bounds their bytes only, to 4 or 8 KiB, which few heads of so many lines would fit.
+const MAX_HEADERS: usize = 128;
 
 /// How long each operation may take.
 #[derive(Clone, Copy, Debug)]

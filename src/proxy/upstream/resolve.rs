@@ -83,7 +83,8 @@ impl Names {
         match look {
             Look::Use(addresses) => Ok(addresses),
             Look::Renew(addresses) => {
-                if self.borrow_from_others(name).is_none() {
+                let asked = self.flights.borrow().contains_key(name);
+                if !asked && self.borrow_from_others(name).is_none() {
                     self.ask(name);
                 }
                 Ok(addresses)
@@ -117,10 +118,11 @@ impl Names {
 
     /// A newer answer that another worker got.
     fn borrow_from_others(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        let now = Instant::now();
         let entry = self.shared.lock().entry(name)?;
-        match entry.look(Instant::now()) {
+        match entry.look(now) {
             Look::Use(addresses) => {
-                self.own.borrow_mut().put(name, entry);
+                self.own.borrow_mut().put(name, entry, now);
                 Some(addresses)
             }
             Look::Renew(_) | Look::Fail(_) | Look::Ask { .. } => None,
@@ -161,8 +163,9 @@ impl Names {
     }
 
     fn fill(&self, name: &str, outcome: &Outcome) {
-        let entry: Entry = self.shared.lock().fill(name, outcome, &self.rules, Instant::now());
-        self.own.borrow_mut().put(name, entry);
+        let now = Instant::now();
+        let entry: Entry = self.shared.lock().fill(name, outcome, &self.rules, now);
+        self.own.borrow_mut().put(name, entry, now);
     }
 }
 

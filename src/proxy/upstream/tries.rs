@@ -216,9 +216,9 @@ fn frame(headers: &mut HeaderMap, payload: &Payload) {
 
 fn connection(headers: &mut HeaderMap, upgrade: bool) {
     if upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
+        headers.entry(CONNECTION).or_insert(HeaderValue::from_static("keep-alive, Upgrade"));
         headers.entry(UPGRADE).or_insert(HeaderValue::from_static("websocket"));
     } else {
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.entry(CONNECTION).or_insert(HeaderValue::from_static("keep-alive"));
     }
 }

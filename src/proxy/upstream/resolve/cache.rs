@@ -84,15 +84,12 @@ impl Cache {
     pub(super) fn fill(&mut self, name: &str, outcome: &Outcome, rules: &Rules, now: Instant) -> Entry {
         let mut entry = self.entry(name).unwrap_or_default();
         entry.fill(outcome, rules, now);
-        self.put_at(name, entry.clone(), now);
+        self.put(name, entry.clone(), now);
         entry
     }
 
-    pub(super) fn put(&mut self, name: &str, entry: Entry) {
-        self.put_at(name, entry, Instant::now());
-    }
-
-    fn put_at(&mut self, name: &str, entry: Entry, now: Instant) {
+    /// Takes over what is known elsewhere.
+    pub(super) fn put(&mut self, name: &str, entry: Entry, now: Instant) {
         if let Some(known) = self.names.get_mut(name) {
             *known = entry;
             return;

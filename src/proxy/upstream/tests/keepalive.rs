@@ -179,3 +179,17 @@ fn a_body_dropped_before_its_end_closes_the_connection() {
         assert_eq!(upstreams.pool.len(), 0);
     });
 }
+
+#[test]
+fn bytes_after_an_answer_never_become_the_next_answer() {
+    let split = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    run(async move {
+        let backend = Backend::answering(split).await;
+        let upstreams = upstreams();
+        for _ in 0..3 {
+            assert_eq!(outcome(&upstreams, &origin(backend.address), request("GET")).await, DONE);
+            assert_eq!(upstreams.pool.len(), 0);
+        }
+        assert_eq!(backend.accepted.get(), 3);
+    });
+}
