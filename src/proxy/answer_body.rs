@@ -25,13 +25,15 @@ pub struct AnswerBody {
     source: Source,
     /// `None`: the exchange goes on without this body (a tunnel).
     record: Option<Record>,
+    /// An error waits for a turn, so that hyper hands over what it has of the answer before it drops the connection.
+    fault: Option<ReplyFault>,
     /// Held while it is the upstream, not the client, that is waited for.
     waiting: Option<Waiting>,
 }
 
 impl AnswerBody {
     pub fn new(source: Source, record: Option<Record>) -> Self {
-        Self { source, record, waiting: None }
+        Self { source, record, fault: None, waiting: None }
     }
 
     fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, ReplyFault>>>) {
@@ -54,12 +56,21 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
         let this = self.get_mut();
+        if let Some(fault) = this.fault.take() {
+            return Poll::Ready(Some(Err(fault)));
+        }
         let polled = match &mut this.source {
             Source::Empty => Poll::Ready(None),
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
         this.note(&polled);
+        if let Poll::Ready(Some(Err(fault))) = polled {
+            tracing::info!(%fault, "an answer broke off");
+            this.fault = Some(fault);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         polled
     }
 

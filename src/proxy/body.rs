@@ -170,11 +170,13 @@ impl Held {
         }
     }
 
-    /// The body for the upstream, with its length when it is streamed and the client stated one.
-    pub fn into_request(self) -> (RequestBody, Option<u64>) {
+    /// The body for the upstream, with its length when it is streamed and the client stated one. `announced`: the
+    /// client spoke of a body, so that the upstream hears of an empty one too.
+    pub fn into_request(self, announced: bool) -> (RequestBody, Option<u64>) {
         match self {
-            Self::Whole(bytes, None) if bytes.is_empty() => (RequestBody::Empty, None),
+            Self::Whole(bytes, None) if bytes.is_empty() && !announced => (RequestBody::Empty, None),
             Self::Whole(bytes, trailers) => (RequestBody::Whole(bytes, trailers), None),
+            Self::Unread(body) if body.is_end_stream() && announced => (RequestBody::Whole(Bytes::new(), None), None),
             Self::Unread(body) if body.is_end_stream() => (RequestBody::Empty, None),
             Self::Unread(body) => {
                 let stated = body.stated();

@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn wishes_go_up_anew() {
         let mut headers = HeaderMap::new();
-        connection(&mut headers, Wishes { websocket: true, trailers: true, keep_alive: false });
+        connection(&mut headers, Wishes { websocket: true, trailers: true, ..Wishes::default() });
         check(
             &headers,
             &[("connection", Some("keep-alive, Upgrade")), ("upgrade", Some("websocket")), ("te", Some("trailers"))],

@@ -11,7 +11,7 @@ use http::header::{
 };
 use smallvec::SmallVec;
 
-/// What a client said about its connection.
+/// What a client said about its connection and its message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// `Upgrade: websocket`.
@@ -20,6 +20,8 @@ pub struct Wishes {
     pub trailers: bool,
     /// HTTP/1.0 with `Connection: keep-alive`.
     pub keep_alive: bool,
+    /// A body was announced, if only an empty one.
+    pub has_body: bool,
 }
 
 /// Reads and removes them from a request. `Host` and `Content-Length` go too: they are made anew.
@@ -28,6 +30,7 @@ pub fn strip_request(headers: &mut HeaderMap) -> Wishes {
         websocket: headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")),
         trailers: headers.get_all(TE).iter().any(|value| lists(value, b"trailers")),
         keep_alive: headers.get_all(CONNECTION).iter().any(|value| lists(value, b"keep-alive")),
+        has_body: headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING),
     };
     strip(headers, |name| {
         matches!(*name, CONNECTION | CONTENT_LENGTH | EXPECT | HOST | TE | TRANSFER_ENCODING | UPGRADE)
@@ -115,7 +118,7 @@ mod tests {
         ]);
         let wishes = strip_request(&mut headers);
         assert_eq!(names(&headers), ["proxy-authorization", "x-keep"]);
-        assert_eq!(wishes, Wishes { keep_alive: true, ..Wishes::default() });
+        assert_eq!(wishes, Wishes { keep_alive: true, has_body: true, ..Wishes::default() });
     }
 
     #[test]

@@ -23,6 +23,9 @@ mod reply;
 mod request_id;
 mod stage;
 mod stall;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod turn;
 mod upgrade;
 pub mod upstream;

@@ -84,7 +84,7 @@ async fn proceed<'s>(
     let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
     let prefix = upstream_path::stripped(plan.strip_path, &request);
     forward(turn, &mut head.headers, head.uri.path(), &host, prefix);
-    let (body, content_length) = held.into_request();
+    let (body, content_length) = held.into_request(turn.wishes.has_body);
     let outgoing = Outgoing {
         method: head.method.clone(),
         target,

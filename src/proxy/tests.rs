@@ -1,0 +1,9 @@
+//! The pipeline whole, over loopback: raw clients, raw backends, nothing in between but the proxy.
+
+mod backend;
+mod client;
+mod endings;
+mod exchanges;
+mod framing;
+mod gateway;
+mod protocols;

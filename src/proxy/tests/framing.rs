@@ -1,0 +1,160 @@
+//! Requests that are wrong, and the answer each gets. None of them reaches the upstream, and none keeps a connection.
+
+use serde_json::json;
+
+use crate::proxy::tests::backend::Backend;
+use crate::proxy::tests::gateway::Gateway;
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// What follows the request line; the status.
+#[rustfmt::skip]
+const HEADS: &[(&str, u16)] = &[
+    ("Host: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400),
+    ("Host: a\r\nContent-Length: 1, 2\r\n\r\nxx", 400),
+    ("Host: a\r\nContent-Length: +1\r\n\r\nx", 400),
+    ("Host: a\r\nContent-Length: -1\r\n\r\n", 400),
+    ("Host: a\r\nContent-Length: 0x1\r\n\r\nx", 400),
+    ("Host: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+    ("Host: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+    ("Host: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
+    ("Host: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+    ("Host: a\r\nTransfer-Encoding:\x0bchunked\r\n\r\n", 400),
+    ("Host : a\r\n\r\n", 400),
+    (" Host: a\r\n\r\n", 400),
+    ("Host: a\r\nX y: 1\r\n\r\n", 400),
+    ("Host: a\r\nX\x01: 1\r\n\r\n", 400),
+    ("Host: a\r\nX: a\x00b\r\n\r\n", 400),
+    ("Host: a\r\n: empty\r\n\r\n", 400),
+    ("Host: a\r\nX: 1\r\n folded\r\n\r\n", 400),
+    ("\r\n", 400),
+    ("Host: a\r\nHost: a\r\n\r\n", 400),
+    ("Host: a\r\nHost: b\r\n\r\n", 400),
+    ("Host:\r\n\r\n", 400),
+    ("Host: a b\r\n\r\n", 400),
+    ("Host: a/b\r\n\r\n", 400),
+];
+
+#[rustfmt::skip]
+const LINES: &[(&str, u16)] = &[
+    ("GET / HTTP/1.1 x", 400),
+    ("GET  / HTTP/1.1", 400),
+    ("G\x01T / HTTP/1.1", 400),
+    ("GET /a b HTTP/1.1", 400),
+    ("GET / HTTP/3.1", 400),
+    ("GET * HTTP/1.1", 400),
+    ("GET /../x HTTP/1.1", 400),
+    ("GET /%00 HTTP/1.1", 400),
+    ("TRACE / HTTP/1.1", 405),
+    ("CONNECT a:1 HTTP/1.1", 405),
+];
+
+fn check(gateway: &Gateway, request: &str, status: u16) {
+    let mut client = gateway.connect();
+    client.send(request.as_bytes());
+    let answer = client.answer("GET");
+    assert_eq!(answer.status, status, "{request:?}");
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_goes_no_further() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    for (head, status) in HEADS {
+        check(&gateway, &format!("GET / HTTP/1.1\r\n{head}"), *status);
+    }
+    for (line, status) in LINES {
+        check(&gateway, &format!("{line}\r\nHost: a\r\n\r\n"), *status);
+    }
+    assert_eq!(backend.seen().len(), 0);
+    assert!(gateway.is_deserted());
+    check(&gateway, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200);
+}
+
+#[test]
+fn heads_and_lines_that_are_too_long_are_refused() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    check(&gateway, &format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "q".repeat(9_000)), 414);
+    check(&gateway, &format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "q".repeat(70_000)), 414);
+    check(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000)), 400);
+    let lines = "X: 0123456789\r\n".repeat(90);
+    check(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"), 200);
+    let answer = gateway.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000)));
+    assert!(answer.text().starts_with("Request header or cookie too large\n"), "{}", answer.text());
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(gateway.is_deserted());
+}
+
+#[test]
+fn a_chunked_request_with_a_length_is_read_by_its_chunks_alone_and_ends_its_connection() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    for head in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"] {
+        let mut client = gateway.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let answer = client.answer("POST");
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.is_closed());
+        assert_eq!((backend.last().body.as_slice(), backend.last().header("content-length")), (&b"abc"[..], Some("3")));
+    }
+    assert_eq!(backend.seen().len(), 2);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_by_its_length_and_by_counting() {
+    let backend = Backend::saying(HELLO);
+    for buffered in [true, false] {
+        let route = json!({"request_buffering": buffered});
+        let gateway = Gateway::with(backend.address, json!({}), route, |options| options.client_max_body_size = 1000);
+        let ok =
+            gateway.ask(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1000)));
+        assert_eq!(ok.status, 200);
+        let mut client = gateway.connect();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
+        let answer = client.answer("POST");
+        assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+        assert!(answer.text().starts_with("Payload too large\n"));
+        let mut client = gateway.connect();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(format!("{:x}\r\n{}\r\n", 1001, "x".repeat(1001)).as_bytes());
+        assert_eq!(client.answer("POST").status, 413);
+        drop(client);
+        assert!(gateway.is_deserted());
+    }
+}
+
+#[test]
+fn a_client_still_sending_gets_to_read_that_it_is_refused() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.client_max_body_size = 1000);
+    let mut client = gateway.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
+    assert!(client.try_send(&[b'x'; 3_000_000]), "the connection was reset under the client");
+    assert_eq!(client.answer("POST").status, 413);
+}
+
+#[test]
+fn broken_chunks_are_refused() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    for chunks in ["zz\r\n", "-1\r\n", "3\r\nabcd\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "3 ;x\nabc\r\n"] {
+        check(&gateway, &format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"), 400);
+    }
+    assert_eq!(backend.seen().len(), 0);
+    assert!(gateway.is_deserted());
+}
+
+#[test]
+fn noise_and_silence_leave_nothing_behind() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let silent: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
+    let mut noisy = gateway.connect();
+    noisy.send(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03, b'\r', b'\n', b'\r', b'\n']);
+    assert_eq!(noisy.answer("GET").status, 400);
+    let mut half = gateway.connect();
+    half.send(b"GET / HTTP/1.1\r\nHos");
+    drop((silent, noisy, half));
+    assert!(gateway.is_deserted());
+}

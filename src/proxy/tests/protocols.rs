@@ -1,0 +1,228 @@
+//! Tunnels, TLS and HTTP/2.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::listen::tls::{Certificates, Sources};
+use crate::proxy::tests::backend::Backend;
+use crate::proxy::tests::gateway::{Gateway, loopback};
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\nKeep-Alive: 5\r\n\r\nhello";
+const UPGRADE: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[test]
+fn a_websocket_is_a_tunnel_that_is_logged_when_it_closes() {
+    let backend = Backend::tunnelling(|mut stream| {
+        stream.write_all(SWITCH).unwrap();
+        let mut ping = [0; 4];
+        stream.read_exact(&mut ping).unwrap();
+        stream.write_all(b"pong:").unwrap();
+        stream.write_all(&ping).unwrap();
+    });
+    let gateway = Gateway::before(backend);
+    let mut client = gateway.connect();
+    client.send(UPGRADE);
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.to_lowercase().contains("upgrade: websocket"), "{head}");
+    assert_eq!(gateway.log_lines().len(), 0);
+    client.send(b"ping");
+    assert_eq!(client.rest(), b"pong:ping");
+    drop(client);
+    assert!(gateway.is_deserted());
+    let lines = gateway.log_lines();
+    assert!(lines.len() == 1 && lines[0].contains("\" 101 9 "), "{lines:?}");
+}
+
+#[test]
+fn a_silent_tunnel_ends_after_the_read_timeout() {
+    let backend = Backend::tunnelling(|mut stream| {
+        stream.write_all(SWITCH).unwrap();
+        std::thread::spawn(move || stream.read_to_end(&mut Vec::new()));
+    });
+    let gateway = Gateway::with(backend, json!({"read_timeout": 100}), json!({}), |_| {});
+    let mut client = gateway.connect();
+    client.send(UPGRADE);
+    client.head();
+    assert!(client.is_closed());
+    assert!(gateway.is_deserted());
+}
+
+#[test]
+fn an_upgrade_that_the_upstream_declines_is_an_ordinary_exchange() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let mut client = gateway.connect();
+    client.send(UPGRADE);
+    assert_eq!(client.answer("GET").text(), "hello");
+    let seen = backend.last();
+    assert_eq!((seen.header("connection"), seen.header("upgrade")), (Some("keep-alive, Upgrade"), Some("websocket")));
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo/2\r\n\r\n");
+    assert_eq!(client.answer("GET").text(), "hello");
+    assert_eq!((backend.last().header("connection"), backend.last().header("upgrade")), (Some("keep-alive"), None));
+}
+
+#[test]
+fn a_switch_nobody_asked_for_is_no_answer() {
+    let backend = Backend::saying(SWITCH);
+    let gateway = Gateway::with(backend.address, json!({"retries": 0}), json!({}), |_| {});
+    assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 502);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn http2_is_spoken_without_tls_where_the_listener_says_so() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.listen[0].http2 = true);
+    assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").text(), "hello");
+    runtime().block_on(async {
+        let stream = TcpStream::connect(gateway.address()).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let driving = tokio::spawn(connection);
+        for _ in 0..3 {
+            let request = Request::get("http://two.test/x").body(Full::new(Bytes::from_static(b"body"))).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers().get("connection"), None);
+            assert_eq!(response.headers()["via"], concat!("1.1 tidegate/", env!("CARGO_PKG_VERSION")));
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        }
+        drop(sender);
+        driving.await.unwrap().unwrap();
+    });
+    let seen = backend.last();
+    assert_eq!((seen.header("x-forwarded-host"), &seen.body[..]), (Some("two.test"), &b"body"[..]));
+    assert!(seen.header("via").unwrap().starts_with("2 tidegate/"));
+    assert!(gateway.is_deserted());
+}
+
+#[test]
+fn a_grpc_client_reads_its_refusal_in_headers() {
+    let backend = Backend::saying(HELLO);
+    let gateway =
+        Gateway::with(backend.address, json!({}), json!({"paths": ["/a"]}), |options| options.listen[0].http2 = true);
+    runtime().block_on(async {
+        let stream = TcpStream::connect(gateway.address()).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("http://a/b").header("content-type", "application/grpc");
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(
+            (response.status(), &response.headers()["grpc-status"]),
+            (StatusCode::NOT_FOUND, &"5".parse().unwrap())
+        );
+    });
+}
+
+#[test]
+fn tls_clients_choose_their_http_by_alpn() {
+    let backend = Backend::saying(HELLO);
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::load(&Sources::default(), directory.path(), "proxy").unwrap();
+    let gateway = Gateway::with(backend.address, json!({}), json!({"protocols": ["https"]}), |options| {
+        options.certificates = Some(certificates);
+        options.listen[0].ssl = true;
+        options.listen[0].http2 = true;
+        options.listen.push(loopback());
+    });
+    runtime().block_on(async {
+        let stream = tls(&gateway, b"http/1.1").await;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/").header("host", "tls.test").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::OK);
+        let stream = tls(&gateway, b"h2").await;
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("https://tls.test/").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::OK);
+    });
+    let port = gateway.address().port().to_string();
+    for seen in backend.seen() {
+        assert_eq!(
+            (seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")),
+            (Some("https"), Some(port.as_str()))
+        );
+    }
+    assert!(gateway.is_deserted());
+}
+
+#[test]
+fn a_client_that_is_not_tls_is_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::load(&Sources::default(), directory.path(), "proxy").unwrap();
+    let gateway = Gateway::with("127.0.0.1:1".parse().unwrap(), json!({}), json!({}), |options| {
+        options.certificates = Some(certificates);
+        options.listen[0].ssl = true;
+    });
+    let mut client = gateway.connect();
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.rest();
+    drop(client);
+    assert!(gateway.is_deserted());
+}
+
+async fn tls(gateway: &Gateway, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let name = ServerName::try_from("tls.test").unwrap();
+    let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream);
+    tokio::time::timeout(Duration::from_secs(10), connecting).await.unwrap().unwrap()
+}
+
+/// Takes any certificate: what is tested is the proxy, not its certificate.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
