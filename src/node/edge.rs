@@ -71,7 +71,7 @@ impl Edge {
             latency_header: settings.proxy.response_headers.admin_latency,
             max_body_size: admin.max_body_size,
             gui_origins: admin.gui_origins.clone(),
-            configuration: settings.document.clone(),
+            configuration: configuration(settings, node_id),
             node_id: node_id.to_owned(),
             hostname: identity::hostname(),
             warnings: settings.warnings(),
@@ -105,6 +105,15 @@ impl Edge {
     fn logs(&self) -> [&AccessLog; 3] {
         [&self.proxy_log, &self.admin_log, &self.status_log]
     }
+}
+
+/// The settings, with what was decided on this machine in place of what was left open.
+fn configuration(settings: &Settings, node_id: &str) -> serde_json::Value {
+    let mut document = settings.document.clone();
+    document["node_id"] = node_id.into();
+    document["region"] = settings.node.region.as_str().into();
+    document["drain_delay"] = settings.node.drain.delay.as_secs_f64().into();
+    document
 }
 
 fn certificates(

@@ -40,8 +40,7 @@ impl Follow {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut away, true) {
-                        tracing::error!("the database is away, serving what this node has: {error}");
-                        self.refuse_schema(&error);
+                        self.lost(&error);
                     }
                     pause = (pause * 2).min(PAUSE_MAX.max(self.poll));
                 }
@@ -55,11 +54,14 @@ impl Follow {
 
     /// A schema that does not fit ends the start. Found later, when a database comes back changed, it is only logged:
     /// a node that serves goes on serving.
-    fn refuse_schema(&mut self, error: &StoreError) {
+    fn lost(&mut self, error: &StoreError) {
         match error {
-            StoreError::Schema(why) => self.tell_first(Err(why.clone())),
-            // Whatever comes later is no longer the start.
-            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Broken(_) | StoreError::ReadOnly => {}
+            StoreError::Schema(why) if self.first.is_some() => self.tell_first(Err(why.clone())),
+            StoreError::Schema(why) => tracing::error!("{why}; serving what this node has"),
+            StoreError::Unavailable(why) | StoreError::Unknown(why) | StoreError::Broken(why) => {
+                tracing::error!("the database is away, serving what this node has: {why}");
+            }
+            StoreError::ReadOnly => tracing::error!("the database cannot be followed: {error}"),
         }
     }
 
@@ -71,7 +73,6 @@ impl Follow {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;

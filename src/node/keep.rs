@@ -56,7 +56,6 @@ async fn write(ledger: &Arc<Ledger>, local: &Local, kept: Option<Revision>) -> O
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::store::declarative::Declarative;

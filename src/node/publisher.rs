@@ -86,7 +86,6 @@ impl Publisher {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::entity::{Entity, Kind};

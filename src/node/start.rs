@@ -15,6 +15,7 @@ use crate::admin::{Admin, Handles};
 use crate::counter::Counters;
 use crate::entity::declare::Plugins;
 use crate::listen::Traffic;
+use crate::listen::access_log::Target;
 use crate::node::edge::Edge;
 use crate::node::follow::Follow;
 use crate::node::publisher::Publisher;
@@ -46,8 +47,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
     std::fs::create_dir_all(&settings.node.prefix)
         .map_err(|error| format!("cannot make the prefix {}: {error}", settings.node.prefix.display()))?;
     let telemetry = telemetry::install(&settings.logs, runtime.handle().clone())?;
+    // Whoever called puts the error on stderr, where the log may not go.
+    let log_elsewhere = settings.logs.error != Target::Stderr;
     let ended = runtime.block_on(live(settings, &telemetry));
-    if let Err(error) = &ended {
+    if let (Err(error), true) = (&ended, log_elsewhere) {
         tracing::error!("{error}");
     }
     runtime.shutdown_timeout(LAST_WORDS);

@@ -16,10 +16,12 @@ use crate::node::command::words::{Invocation, Refusal};
 use crate::node::settings::Settings;
 use crate::node::settings::said::{self, DEFAULT_FILES, Sources};
 use crate::node::start;
+use crate::node::telemetry;
 
 /// Why a command ends with another status than 0.
 #[derive(Debug)]
 pub struct Failure {
+    /// Empty: all was said already.
     message: String,
     status: u8,
 }
@@ -44,11 +46,16 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if invocation.command.name != "start" {
+        telemetry::install_for_command(invocation.verbosity);
+    }
     match dispatch(&invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, status }) => {
             let hint = if invocation.verbosity == 0 { HINT } else { "" };
-            complain(&format!("Error: {message}\n{hint}"));
+            if !message.is_empty() {
+                complain(&format!("Error: {message}\n{hint}"));
+            }
             ExitCode::from(status)
         }
     }
@@ -62,7 +69,10 @@ fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
         "migrations" => migrations::run(invocation, &load(invocation)?),
         "check" => check(invocation),
         "health" => health::run(&load(invocation)?),
-        "version" => Ok(version(invocation.has("--all"))),
+        "version" => {
+            version(invocation.has("--all"));
+            Ok(())
+        }
         "config" => config::run(invocation),
         "prepare" => prepare(&load(invocation)?),
         "reload" => reload(&load(invocation)?.node.prefix),
@@ -71,7 +81,10 @@ fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
 }
 
 fn run_node(invocation: &Invocation) -> Result<(), Failure> {
-    let settings = load(invocation)?;
+    let mut settings = load(invocation)?;
+    if invocation.verbosity == 2 {
+        settings.logs.level = "debug".to_owned();
+    }
     if invocation.has("--run-migrations") {
         migrations::bring_up(&settings)?;
     }
@@ -113,7 +126,7 @@ fn check(invocation: &Invocation) -> Result<(), Failure> {
         Err(problems) => {
             let now = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
             problems.iter().for_each(|problem| complain(&format!("{now} [error] {problem}\n")));
-            Err(format!("{} wrong settings", problems.len()).into())
+            Err(String::new().into())
         }
     }
 }

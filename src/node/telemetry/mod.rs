@@ -57,6 +57,14 @@ pub fn install(logs: &Logs, runtime: Handle) -> Result<Telemetry, String> {
     Ok(Telemetry { log, level: Arc::new(Level { filter: handle, configured: logs.level.clone(), now, runtime }) })
 }
 
+/// What a short command logs: warnings, and with `--v` or `--vv` more, on stderr.
+pub fn install_for_command(verbosity: u8) {
+    let level = ["warn", "info", "debug"][usize::from(verbosity.min(2))];
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).event_format(KongLine);
+    // Nothing else installs one in a command; without it there would only be less to read.
+    let _ = tracing_subscriber::registry().with(targets(level)).with(lines).try_init();
+}
+
 impl Telemetry {
     /// Opens the file again (SIGHUP after rotation).
     pub fn reopen(&self) {
