@@ -52,19 +52,18 @@ impl Loader {
     /// 32 hexadecimal characters, zeros for an empty configuration. Kong: MD5 of the text; to clients it is opaque, and
     /// here it is the beginning of a SHA-256.
     pub(crate) fn hash(&self, ledger: &Ledger) -> String {
-        let (entities, revision) = ledger.entities();
-        if entities.is_empty() {
-            return EMPTY_HASH.to_owned();
-        }
+        let revision = ledger.read(|catalog| catalog.revision());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.as_ref().filter(|(of, _)| *of == revision) {
-            Some((_, hash)) => hash.clone(),
-            None => {
-                let hash = hash_of(entities.iter().map(|entity| entity.text().as_bytes()));
-                *known = Some((revision, hash.clone()));
-                hash
-            }
+        if let Some((_, hash)) = known.as_ref().filter(|(of, _)| *of == revision) {
+            return hash.clone();
         }
+        let (entities, revision) = ledger.entities();
+        let hash = match entities.is_empty() {
+            true => EMPTY_HASH.to_owned(),
+            false => hash_of(entities.iter().map(|entity| entity.text().as_bytes())),
+        };
+        *known = Some((revision, hash.clone()));
+        hash
     }
 
     pub(crate) fn is_empty(&self, ledger: &Ledger) -> bool {
@@ -111,6 +110,7 @@ impl Loader {
 
     async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
         let entities = loaded.entities();
+        let hash = if entities.is_empty() { EMPTY_HASH.to_owned() } else { hash };
         let shown = by_id(&entities, &handles.plugins, now_s);
         match handles.ledger.replace_all(entities).await {
             Ok(revision) => {

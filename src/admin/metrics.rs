@@ -57,10 +57,13 @@ fn render(about: &About, handles: &Handles) -> String {
 fn revisions(page: &mut Page, handles: &Handles) {
     let known = handles.ledger.read(|catalog| catalog.revision());
     let live = handles.live.load().map(|snapshot| snapshot.revision).unwrap_or_default();
+    let revisions = [("known", known), ("live", live)];
     page.family("tidegate_revision_epoch", "gauge", "The epoch of the configuration.");
-    page.family("tidegate_revision_number", "gauge", "The number of the configuration in its epoch.");
-    for (of, revision) in [("known", known), ("live", live)] {
+    for (of, revision) in revisions {
         page.sample("tidegate_revision_epoch", &format!("of=\"{of}\""), revision.epoch);
+    }
+    page.family("tidegate_revision_number", "gauge", "The number of the configuration in its epoch.");
+    for (of, revision) in revisions {
         page.sample("tidegate_revision_number", &format!("of=\"{of}\""), revision.number);
     }
 }

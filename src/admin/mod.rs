@@ -36,7 +36,7 @@ use crate::admin::api::Api;
 use crate::admin::config::Loader;
 use crate::admin::front::Manners;
 use crate::admin::info::About;
-use crate::admin::server::{Stop, Surface, listen};
+use crate::admin::server::{Limits, Stop, Surface, listen};
 use crate::admin::status::Status;
 use crate::admin::token::Door;
 use crate::entity::declare::Plugins;
@@ -113,11 +113,13 @@ impl Admin {
             service: api(&options, about.clone(), loader.clone(), handles.clone()),
             access_log: options.admin_access_log.clone(),
             max_body_size: options.max_body_size,
+            limits: Limits::default(),
         });
         let status = Arc::new(Surface {
             service: status(&options, about, loader, handles),
             access_log: options.status_access_log.clone(),
             max_body_size: STATUS_BODY_BYTES,
+            limits: Limits::default(),
         });
         let on_admin = |address| listen(address, options.admin_certificates.as_ref(), &admin, &stop);
         let on_status = |address| listen(address, options.status_certificates.as_ref(), &status, &stop);

@@ -90,8 +90,8 @@ pub(crate) fn store_failed(error: &StoreError) -> Reply {
     match error {
         StoreError::Unavailable(why) => {
             tracing::warn!(%why, "an Admin API write was refused: the store is away");
-            let text = "the database cannot be reached, so nothing was written; traffic is served as before: try again";
-            message(StatusCode::SERVICE_UNAVAILABLE, text)
+            let text = format!("nothing was written, and traffic is served as before: {why}");
+            message(StatusCode::SERVICE_UNAVAILABLE, &text)
         }
         StoreError::Unknown(why) => {
             tracing::warn!(%why, "an Admin API write has an unknown outcome");

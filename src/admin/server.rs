@@ -33,19 +33,25 @@ use crate::listen::access_log::{AccessLog, Line};
 use crate::listen::bind::{self, Address};
 use crate::listen::tls::Certificates;
 
-/// Connections of one listener; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1024;
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// For a whole head, and between two requests of a connection.
-const HEAD_LIMIT: Duration = Duration::from_secs(60);
-const BODY_LIMIT: Duration = Duration::from_secs(60);
-/// For an answer that the client does not take a byte of.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// For a pause after the kernel refused a connection, so that being out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEAD_BYTES: usize = 64 * 1024;
 const STREAMS_MAX: u32 = 100;
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a client may hold, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections of one listener; further ones wait in the kernel's queue.
+    pub connections: usize,
+    pub handshake: Duration,
+    /// For a whole head, and between two requests of a connection.
+    pub head: Duration,
+    pub body: Duration,
+    /// For an answer that the client does not take a byte of.
+    pub stall: Duration,
+    /// Between two questions whether an HTTP/2 client is there.
+    pub ping: Duration,
+}
 
 /// What the connections of one surface (Admin or status) share.
 pub(crate) struct Surface<S> {
@@ -53,6 +59,21 @@ pub(crate) struct Surface<S> {
     pub access_log: AccessLog,
     /// Bytes of a request body.
     pub max_body_size: usize,
+    pub limits: Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            connections: 1024,
+            handshake: 10 * second,
+            head: 60 * second,
+            body: 60 * second,
+            stall: 60 * second,
+            ping: 30 * second,
+        }
+    }
 }
 
 /// Ends listeners and connections.
@@ -90,7 +111,7 @@ async fn accept<S: Service>(
     surface: Arc<Surface<S>>,
     stop: Stop,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(surface.limits.connections));
     let next = async || -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
@@ -126,9 +147,9 @@ async fn connection<S: Service>(
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
-    let stream = Unstalled::new(stream, STALL_LIMIT);
+    let stream = Unstalled::new(stream, surface.limits.stall);
     let Some(acceptor) = acceptor else { return serve_http1(stream, peer, surface, stop).await };
-    match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+    match tokio::time::timeout(surface.limits.handshake, acceptor.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             serve_http2(stream, peer, surface, stop).await;
         }
@@ -147,8 +168,9 @@ async fn serve_http1<S: Service>(
     let service = service_fn(|request| exchange(&surface, peer, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(surface.limits.head)
         .max_buf_size(HEAD_BYTES)
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -169,14 +191,15 @@ async fn serve_http2<S: Service>(
     surface: Arc<Surface<S>>,
     stop: CancellationToken,
 ) {
+    let limits = surface.limits;
     let service = service_fn(move |request| {
         let surface = surface.clone();
         async move { exchange(&surface, peer, request).await }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(HANDSHAKE_LIMIT)
+        .keep_alive_interval(limits.ping)
+        .keep_alive_timeout(limits.handshake)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES as u32)
         .serve_connection(TokioIo::new(stream), service);
@@ -221,6 +244,9 @@ async fn read<S: Service>(surface: &Surface<S>, head: Parts, body: Incoming) -> 
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(reply::bad_request("exactly one Host header is needed"));
     }
+    if head_bytes(&head) > HEAD_BYTES {
+        return Err(reply::message(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large"));
+    }
     if let Some(refusal) = front::refuse(&surface.service, &head) {
         return Err(refusal);
     }
@@ -229,13 +255,20 @@ async fn read<S: Service>(surface: &Surface<S>, head: Parts, body: Incoming) -> 
     if stated.is_some_and(|length| length > surface.max_body_size as u64) {
         return Err(too_large());
     }
-    let collected = tokio::time::timeout(BODY_LIMIT, Limited::new(body, surface.max_body_size).collect()).await;
+    let collected =
+        tokio::time::timeout(surface.limits.body, Limited::new(body, surface.max_body_size).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(reply::bad_request("the request body ended early")),
         Err(_) => Err(reply::message(StatusCode::REQUEST_TIMEOUT, "the request body came too slowly")),
     }
+}
+
+/// hyper's own bound is where it stops reading, which can be a buffer later.
+fn head_bytes(head: &Parts) -> usize {
+    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    head.uri.path().len() + head.uri.query().map_or(0, str::len) + headers
 }
 
 fn line_of(head: &Parts, remote: IpAddr) -> Line {
@@ -254,3 +287,6 @@ fn line_of(head: &Parts, remote: IpAddr) -> Line {
         request_id,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// On one line, keys in alphabetical order, no blanks: `{consumer=null,name="x"}`.
+/// On one line, keys in alphabetical order, no blanks: `{consumer=null,name="x"}`. Nulls in a list are left out, and
+/// what follows is numbered.
 pub fn line(value: &Value) -> String {
     let mut out = String::new();
     write_line(&mut out, value);
@@ -35,10 +36,22 @@ fn write_line(out: &mut String, value: &Value) {
             out.push('=');
             line_item(out, value);
         }),
-        Value::Array(items) => separated(out, items, line_item),
+        Value::Array(items) => separated(out, entries_of(items), |out, (number, item)| {
+            if let Some(number) = number {
+                let _ = write!(out, "[{number}]=");
+            }
+            line_item(out, item);
+        }),
         scalar => line_item(out, scalar),
     }
     out.push('}');
+}
+
+/// A list runs up to its first hole; what stands beyond carries its number.
+fn entries_of(items: &[Value]) -> impl Iterator<Item = (Option<usize>, &Value)> {
+    let run = items.iter().take_while(|item| !item.is_null()).count();
+    let numbered = items.iter().enumerate().filter(|(_, item)| !item.is_null());
+    numbered.map(move |(at, item)| ((at >= run).then_some(at + 1), item))
 }
 
 fn line_item(out: &mut String, value: &Value) {
@@ -65,11 +78,8 @@ fn write_block(out: &mut String, value: &Value, depth: usize) {
             entries(out, strange.into_iter().chain(plain).map(|(name, value)| (Some(keyed(name)), value)), depth);
         }
         Value::Array(items) => {
-            // A list runs up to its first hole; what stands beyond carries its number.
-            let run = items.iter().take_while(|item| !item.is_null()).count();
-            let numbered = items.iter().enumerate().filter(|(_, item)| !item.is_null());
-            let named = numbered.map(|(at, item)| ((at >= run).then(|| format!("[{}]", at + 1)), item));
-            entries(out, named, depth);
+            let numbered = entries_of(items);
+            entries(out, numbered.map(|(number, item)| (number.map(|number| format!("[{number}]")), item)), depth);
         }
         scalar => write_scalar(out, scalar),
     }
@@ -151,6 +161,7 @@ mod tests {
             ),
             (json!({"a": r#"q"\"#}), r#"{a="q\"\\"}"#),
             (json!({"a": ["x", true]}), r#"{a={"x",true}}"#),
+            (json!({"a": ["x", null, {"b": "y"}]}), r#"{a={"x",[3]={b="y"}}}"#),
         ];
         for (value, expected) in rows {
             assert_eq!(line(&value), expected);

@@ -56,7 +56,7 @@ pub(crate) fn next_below(path: &str, last: Option<Uuid>) -> Option<Next> {
 }
 
 /// The lookup that a query asks for instead of a page: field and value.
-pub(crate) fn lookup<'a>(kind: Kind, query: &'a Query) -> Option<(&'static str, &'a str)> {
+pub(crate) fn lookup(kind: Kind, query: &Query) -> Option<(&'static str, &str)> {
     let fields: &'static [&'static str] = kind.lookup;
     fields.iter().find_map(|field| Some((*field, query.first(field)?)))
 }

@@ -1,3 +1,5 @@
+//! What each verb does to entities, alone, below a parent, above a child, and in lists.
+
 use serde_json::{Value, json};
 
 use crate::admin::tests::Node;

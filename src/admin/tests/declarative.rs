@@ -1,3 +1,5 @@
+//! `/config`, and single writes without a database.
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 

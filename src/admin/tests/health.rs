@@ -1,3 +1,5 @@
+//! What a node says about itself, and whether it is ready.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

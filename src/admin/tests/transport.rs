@@ -1,3 +1,5 @@
+//! What holds for every answer: headers, unknown paths and methods, media types, tokens.
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 

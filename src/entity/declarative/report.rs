@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::entity::declarative::walk::{Item, Step};
-use crate::entity::problem::{Rejection, Violations};
-use crate::entity::{Doc, Kind};
+use crate::entity::problem::Rejection;
+use crate::entity::{Doc, Kind, literal};
 
 /// Why a configuration is refused.
 #[derive(Debug, Default)]
 pub struct Invalid {
     /// Complaints about no entity in particular.
-    shape: Doc,
+    shape: Box<Doc>,
     /// The same and those about entities.
-    fields: Doc,
+    fields: Box<Doc>,
     entities: Vec<Flat>,
 }
 
@@ -53,7 +53,7 @@ impl Invalid {
 
     /// The body of the answer to `POST /config`. `flatten`: complaints about entities in a list of their own.
     pub fn body(&self, flatten: bool) -> Value {
-        let fields = if flatten { &self.shape } else { &self.fields };
+        let fields: &Doc = if flatten { &self.shape } else { &self.fields };
         let mut body = json!({
             "code": 14,
             "name": "invalid declarative configuration",
@@ -156,16 +156,11 @@ impl Fault {
     /// What `write` found in one document.
     pub(super) fn of(rejection: Rejection) -> Self {
         match rejection {
-            Rejection::Schema(Violations { entity, mut fields }) => {
-                if !entity.is_empty() {
-                    fields.insert("@entity".to_owned(), json!(entity));
-                }
-                Self::Fields(Value::Object(fields))
-            }
+            Rejection::Schema(violations) => Self::Fields(Value::Object(violations.into_doc())),
             Rejection::InvalidOptions(options) => {
                 Self::Fields(options.into_iter().map(|(name, text)| (name.to_owned(), Value::from(text))).collect())
             }
-            other => Self::Fields(json!({ "@entity": [other.body()["message"]] })),
+            other => Self::Fields(json!({ "@entity": [other.message()] })),
         }
     }
 
@@ -305,60 +300,7 @@ fn about_entity(text: &str) -> Value {
 }
 
 fn message(fields: &Doc) -> String {
-    let mut out = String::from("declarative config is invalid: ");
-    literal(&Value::Object(fields.clone()), &mut out);
-    out
-}
-
-/// `{host="required field missing"}`; behind a hole elements carry their position: `{[2]="…"}`.
-fn literal(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by_key(|(name, _)| *name);
-            let mut separator = '{';
-            for (name, value) in &members {
-                let _ = if is_identifier(name) {
-                    write!(out, "{separator}{name}=")
-                } else {
-                    write!(out, "{separator}[\"{name}\"]=")
-                };
-                literal(value, out);
-                separator = ',';
-            }
-            out.push_str(if members.is_empty() { "{}" } else { "}" });
-        }
-        Value::Array(elements) => {
-            out.push('{');
-            let mut separator = "";
-            let mut has_hole = false;
-            for (at, element) in elements.iter().enumerate() {
-                if element.is_null() {
-                    has_hole = true;
-                    continue;
-                }
-                out.push_str(separator);
-                if has_hole {
-                    let _ = write!(out, "[{}]=", at + 1);
-                }
-                literal(element, out);
-                separator = ",";
-            }
-            out.push('}');
-        }
-        Value::String(text) => {
-            let _ = write!(out, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        }
-        other => {
-            let _ = write!(out, "{other}");
-        }
-    }
-}
-
-fn is_identifier(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    format!("declarative config is invalid: {}", literal::line(&Value::Object(fields.clone())))
 }
 
 fn report_members(members: &Doc, indent: &str, out: &mut String) {

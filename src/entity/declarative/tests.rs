@@ -1,3 +1,5 @@
+//! Texts of the declarative format: what they mean, what is wrong with them, and that none of them breaks us.
+
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

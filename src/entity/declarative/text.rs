@@ -9,7 +9,7 @@ use crate::entity::Doc;
 use crate::entity::declarative::report::Invalid;
 
 /// Bytes of a text; more is refused. Far above a configuration of 100,000 routes.
-pub const TEXT_MAX: usize = 256 * 1024 * 1024;
+const TEXT_MAX: usize = 256 * 1024 * 1024;
 
 /// Events that all aliases together may repeat.
 const ALIASED_EVENTS_MAX: usize = 100_000;

@@ -70,6 +70,7 @@ impl Walk {
         self.rest_of_head(document, false)
     }
 
+    /// `_transform` is accepted either way: no declared kind has a field that is stored otherwise than sent.
     fn rest_of_head(&mut self, document: &mut Doc, is_old: bool) -> bool {
         if document.remove("_transform").is_some_and(|value| !value.is_boolean() && !value.is_null()) {
             self.invalid.put(&[], "_transform", "expected a boolean".into());
