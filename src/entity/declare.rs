@@ -37,6 +37,8 @@ pub struct Declaration {
     pub ttl: bool,
     /// What the value of one field changes about the others.
     pub variants: Variants,
+    /// What becomes of the sent members before they are checked: a hash for a password, a full address for a short one.
+    pub rewrite: Option<Rewrite>,
     /// Rules that need other rows.
     pub row_check: Option<RowCheck>,
 }
@@ -57,6 +59,7 @@ impl Declaration {
         cache_key: &[],
         ttl: false,
         variants: Variants::None,
+        rewrite: None,
         row_check: None,
     };
 
@@ -64,6 +67,10 @@ impl Declaration {
         self.fields.iter().find(|field| field.name == name)
     }
 }
+
+/// Changes what was sent; the second document is the stored one that a PATCH changes. What is of the wrong type is left
+/// alone: the checks that follow will say so.
+pub type Rewrite = fn(&mut Doc, Option<&Doc>) -> Result<(), Violations>;
 
 /// A rule that needs other rows.
 pub type RowCheck = fn(&Written<'_>, &Draft<'_>) -> Result<(), Violations>;

@@ -200,8 +200,8 @@ fn address(text: &str) -> Result<(Address, bool), Fault> {
         return ipv6(text);
     }
     // Kong: whatever is digits and dots is an address, `123` too.
-    let name = text.split_once(':').map_or_else(|| text.to_owned(), |(before, after)| [before, after].concat());
-    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    let numeric = |byte: u8| byte.is_ascii_digit() || byte == b'.' || byte == b':';
+    if text.bytes().all(numeric) && text.bytes().any(|byte| byte != b':') {
         return ipv4(text);
     }
     hostname(text)

@@ -149,7 +149,11 @@ pub fn settle_alone(field: &Field, value: &mut Value, updating: bool) -> Result<
 fn typed(view: &View, value: &mut Value, stored: Option<&Value>, updating: bool) -> Result<(), Value> {
     let expected = |ok: bool, what: &str| if ok { Ok(()) } else { Err(Value::from(format!("expected {what}"))) };
     match view.field.kind {
-        Type::String => expected(value.is_string(), "a string"),
+        Type::String => match value.as_str() {
+            // Kong: an internal error, as its database cannot keep this character. Nor can ours.
+            Some(text) if text.contains('\0') => expected(false, "a string without null characters"),
+            text => expected(text.is_some(), "a string"),
+        },
         Type::Boolean => expected(value.is_boolean(), "a boolean"),
         Type::Integer => {
             *value = check::integer(value).ok_or("expected an integer")?.into();

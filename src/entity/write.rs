@@ -3,6 +3,8 @@
 //!
 //! A `ttl` is kept as the moment it ends. Counting seconds down in the store lost: every node would have to write.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -119,10 +121,15 @@ fn settle(
     let expiry = take_expiry(kind, &mut input, stored, now_s)?;
     input.remove("updated_at");
     let plugin = plugin_of(kind, &input, stored, plugins);
+    let stored = stored.map(|stored| base(stored, plugin));
+    let stored = stored.as_deref();
     shorthand::expand(kind, plugin, &mut input)
         .map_err(|fields| Rejection::Schema(Violations { entity: Vec::new(), fields }))?;
     if let Some(draft) = draft {
         foreign::resolve(kind, &mut input, draft)?;
+    }
+    if let Some(rewrite) = kind.rewrite {
+        rewrite(&mut input, stored).map_err(Rejection::Schema)?;
     }
     choose_id(&mut input, intent);
 
@@ -153,6 +160,18 @@ fn choose_id(input: &mut Doc, intent: &Intent<'_>) {
         Intent::Update { .. } => {
             input.remove("id");
         }
+    }
+}
+
+/// What a PATCH changes. Kong lays a new plugin's config over that of the old one, and then refuses what is left of it.
+fn base<'a>(stored: &'a Doc, plugin: Option<&PluginDeclaration>) -> Cow<'a, Doc> {
+    match plugin {
+        Some(plugin) if stored.get("name").and_then(Value::as_str) != Some(plugin.name) => {
+            let mut stored = stored.clone();
+            stored.shift_remove("config");
+            Cow::Owned(stored)
+        }
+        _ => Cow::Borrowed(stored),
     }
 }
 

@@ -5,6 +5,7 @@
 mod consumers;
 mod hostile_input;
 mod keys;
+mod other_kinds;
 mod plugin_instances;
 mod routes;
 mod rows;

@@ -149,6 +149,15 @@ fn a_patch_merges_records_and_brings_no_default_back() {
 }
 
 #[test]
+fn another_plugin_in_the_same_place_begins_with_its_own_defaults() {
+    let stored = insert(PLUGINS, json!({"name": "keys", "config": {"key_names": ["a"]}, "tags": ["t"]})).unwrap();
+    let patched = update(PLUGINS, &stored, json!({"name": "limits", "config": {"minute": 1}})).unwrap();
+    let config =
+        json!({"minute": 1, "hour": null, "policy": "local", "redis": {"host": null, "port": 6379}, "labels": null});
+    assert_eq!((&patched["config"], &patched["tags"]), (&config, &json!(["t"])));
+}
+
+#[test]
 fn old_names_write_into_new_fields_and_are_shown() {
     let limits = |config: Value| json!({"name": "limits", "config": config});
     let stored = insert(PLUGINS, limits(json!({"minute": 1, "redis_host": "r", "redis_port": 1.0}))).unwrap();
