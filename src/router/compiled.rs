@@ -86,15 +86,6 @@ impl Compiled {
         }
     }
 
-    /// The names of those groups by number; group 0 is the whole match and has none.
-    pub fn capture_names(&self, found: &Match) -> impl Iterator<Item = Option<&str>> {
-        let regex = found.path.and_then(|path| match self.paths.get(path)? {
-            Path::Regex { regex, .. } => Some(regex),
-            Path::Prefix(_) => None,
-        });
-        regex.into_iter().flat_map(Regex::capture_names)
-    }
-
     /// Server names take no part when the connection is not TLS.
     pub(crate) fn snis_match(&self, sni: Option<&str>) -> bool {
         self.snis.is_empty() || sni.is_none_or(|sni| self.snis.iter().any(|name| name.matches(sni)))

@@ -257,12 +257,12 @@ fn check(rules: &[Rule], requests: &[Request]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_router_agrees_with_trying_every_route(
         rules in prop::collection::vec(rule(false), 0..24),
-        requests in prop::collection::vec(request(), 12),
+        requests in prop::collection::vec(request(), 32),
     ) {
         check(&rules, &requests);
     }
@@ -270,7 +270,7 @@ proptest! {
     #[test]
     fn routes_crowded_on_one_path_agree_with_trying_every_route(
         rules in prop::collection::vec(rule(true), 20..80),
-        requests in prop::collection::vec(request(), 8),
+        requests in prop::collection::vec(request(), 24),
     ) {
         check(&rules, &requests);
     }
