@@ -128,4 +128,19 @@ mod tests {
         headers.append(&name, http::HeaderValue::from_static("v"));
         assert_eq!(in_headers(&headers, &name), Given::Several);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_was_sent_only_the_name_is_gone(form in proptest::collection::vec("[k=&%+6bB ~\u{0}-\u{ff}]{0,12}", 0..6)) {
+            let form = form.join("&");
+            let rewritten = form_without(form.as_bytes(), "k");
+            let rest = |form: &str| -> Vec<(Vec<u8>, Vec<u8>)> {
+                let pairs = arguments(form.as_bytes());
+                let pairs = pairs.map(|(name, value)| (decode(name), decode(value.unwrap_or_default())));
+                pairs.filter(|(name, _)| **name != *b"k").map(|(a, b)| (a.into_owned(), b.into_owned())).collect()
+            };
+            assert_eq!(in_form(rewritten.as_bytes(), "k"), Given::Nothing);
+            assert_eq!(rest(&rewritten), rest(&form));
+        }
+    }
 }

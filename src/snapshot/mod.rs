@@ -10,7 +10,7 @@ pub mod plan;
 
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use arc_swap::cache::Cache;
@@ -55,7 +55,12 @@ pub type Entities = Vec<Arc<Entity>>;
 
 /// The snapshot that requests load now; none until the first configuration.
 #[derive(Default)]
-pub struct Live(Arc<ArcSwapOption<Snapshot>>);
+pub struct Live {
+    now: Arc<ArcSwapOption<Snapshot>>,
+    /// What was live before. Only `publish` lets go of these, so that no worker stands still to free a large one.
+    /// Holds the last one and those that requests still use.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
+}
 
 /// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
 /// cloned per request would have all workers write to one cache line.
@@ -93,16 +98,20 @@ impl Snapshot {
 impl Live {
     /// For occasional use; workers have a `Reader`.
     pub fn load(&self) -> Option<Arc<Snapshot>> {
-        self.0.load_full()
+        self.now.load_full()
     }
 
+    /// Makes a snapshot the live one, and frees those of before that nobody uses any more.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(Some(snapshot));
+        let before = self.now.swap(Some(snapshot));
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|old| Arc::strong_count(old) > 1);
+        retired.extend(before);
     }
 
     /// For one worker.
     pub fn reader(&self) -> Reader {
-        Reader { cache: Cache::new(Arc::clone(&self.0)), current: None }
+        Reader { cache: Cache::new(Arc::clone(&self.now)), current: None }
     }
 }
 

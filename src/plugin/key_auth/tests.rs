@@ -1,3 +1,5 @@
+//! Keys in each place, and what becomes of request and client.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

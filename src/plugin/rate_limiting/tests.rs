@@ -1,3 +1,5 @@
+//! Who is counted with whom, what refusals say, and that limits are exact.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

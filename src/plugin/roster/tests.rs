@@ -1,3 +1,5 @@
+//! Precedence and order, tried by instances that write down when they ran.
+
 use std::sync::Mutex;
 
 use http::{HeaderMap, StatusCode};
