@@ -2,7 +2,8 @@
 //!
 //! The thread owns the file and does one job at a time; redb's calls block on the disk, so none runs on the async
 //! runtime. A transaction is a lock on this side and one redb transaction at its commit, which fsyncs: what was
-//! answered is on the disk. Every value begins with a version byte. One redb transaction open from `begin` to
+//! answered is on the disk. Every value begins with a version byte. redb is done with a file after an error of the disk,
+//! so the file is then opened anew, and a disk that was full for an hour needs no restart. One redb transaction open from `begin` to
 //! `commit` lost: the thread would sit waiting for whoever decides.
 
 use std::path::{Path, PathBuf};
@@ -67,7 +68,18 @@ impl Embedded {
     /// As `open`, with another bound on the changes that the log keeps.
     pub fn open_bounded(directory: &Path, log_max: u64) -> Result<Self, StoreError> {
         let path = directory.join("tidegate.redb");
-        let file = Disk::open(&path, log_max).map_err(|error| at(&path, &error))?;
+        std::fs::create_dir_all(directory).map_err(|error| broken(&error))?;
+        let file = path.clone();
+        Self::over(path, log_max, move || Ok(Database::create(&file)?))
+    }
+
+    fn over(
+        path: PathBuf,
+        log_max: u64,
+        open: impl Fn() -> Result<Database, redb::Error> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut file = Disk { database: None, open, log_max, path };
+        file.told(|disk| disk.database().map(drop))?;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let run = move || file.run(queue);
         thread::Builder::new().name("store".into()).spawn(run).map_err(|error| broken(&error))?;
@@ -120,39 +132,27 @@ async fn ask<T>(
 }
 
 /// The file, on its thread.
-struct Disk {
-    database: Database,
+struct Disk<F> {
+    /// `None` until opened, and again after an error of the disk.
+    database: Option<Database>,
+    open: F,
     log_max: u64,
     path: PathBuf,
 }
 
-impl Disk {
-    fn open(path: &Path, log_max: u64) -> Result<Self, redb::Error> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        let database = Database::create(path)?;
-        let writing = database.begin_write()?;
-        writing.open_table(ENTITIES)?;
-        writing.open_table(LOG)?;
-        let mut revision = writing.open_table(REVISION)?;
-        if revision.is_empty()? {
-            revision.insert("epoch", 1)?;
-            revision.insert("number", 0)?;
-        }
-        drop(revision);
-        writing.commit()?;
-        Ok(Self { database, log_max, path: path.to_owned() })
-    }
-
+impl<F: Fn() -> Result<Database, redb::Error>> Disk<F> {
     /// Until the last handle is dropped.
-    fn run(self, mut queue: mpsc::Receiver<Job>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.blocking_recv() {
             match job {
-                Job::Load(answer) => drop(answer.send(self.told(self.load()))),
-                Job::Since(seen, answer) => drop(answer.send(self.told(self.since(seen)))),
+                Job::Load(answer) => drop(answer.send(self.told(Self::load))),
+                Job::Since(seen, answer) => drop(answer.send(self.told(|disk| disk.since(seen)))),
                 Job::Commit(changes, turn, answer) => {
-                    let committed = self.told(self.commit(&changes));
+                    // Whether the last fsync that failed wrote anything shows when the file is opened anew.
+                    let committed = self.told(|disk| disk.commit(&changes)).map_err(|error| match error {
+                        StoreError::Unavailable(why) => StoreError::Unknown(why),
+                        other => other,
+                    });
                     drop(turn);
                     drop(answer.send(committed));
                 }
@@ -160,12 +160,28 @@ impl Disk {
         }
     }
 
-    fn load(&self) -> Result<Contents, redb::Error> {
-        contents(&self.database.begin_read()?)
+    fn told<T>(&mut self, job: impl FnOnce(&mut Self) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        job(self).map_err(|error| {
+            if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+                self.database = None;
+            }
+            at(&self.path, &error)
+        })
     }
 
-    fn since(&self, seen: Revision) -> Result<Missed, redb::Error> {
-        let reading = self.database.begin_read()?;
+    fn database(&mut self) -> Result<&Database, redb::Error> {
+        match &mut self.database {
+            Some(database) => Ok(database),
+            closed => Ok(closed.insert(prepared((self.open)()?)?)),
+        }
+    }
+
+    fn load(&mut self) -> Result<Contents, redb::Error> {
+        contents(&self.database()?.begin_read()?)
+    }
+
+    fn since(&mut self, seen: Revision) -> Result<Missed, redb::Error> {
+        let reading = self.database()?.begin_read()?;
         let revision = revision(&reading.open_table(REVISION)?)?;
         let log = reading.open_table(LOG)?;
         let first = log.first()?.map_or(revision.number + 1, |(key, _)| key.value().0);
@@ -182,8 +198,9 @@ impl Disk {
         Ok(Missed::Changes { changes, revision })
     }
 
-    fn commit(&self, changes: &[Change]) -> Result<Revision, redb::Error> {
-        let writing = self.database.begin_write()?;
+    fn commit(&mut self, changes: &[Change]) -> Result<Revision, redb::Error> {
+        let log_max = self.log_max;
+        let writing = self.database()?.begin_write()?;
         let mut revisions = writing.open_table(REVISION)?;
         let next = revision(&revisions)?.next();
         revisions.insert("number", next.number)?;
@@ -199,31 +216,38 @@ impl Disk {
             }
             log.insert((next.number, ordinal), (kind, id, value.as_deref()))?;
         }
-        self.trim(&mut log)?;
+        trim(&mut log, log_max)?;
         drop((entities, log));
         writing.commit()?;
         Ok(next)
     }
+}
 
-    /// Forgets the oldest transactions, each whole, until the log is within its bound.
-    fn trim(&self, log: &mut redb::Table<(u64, u32), Logged>) -> Result<(), redb::Error> {
-        let mut excess = log.len()?.saturating_sub(self.log_max);
-        let mut forgetting = None;
-        loop {
-            let first = log.first()?.map(|(key, _)| key.value());
-            match first {
-                Some(key) if excess > 0 || forgetting == Some(key.0) => {
-                    log.remove(key)?;
-                    forgetting = Some(key.0);
-                    excess = excess.saturating_sub(1);
-                }
-                _ => return Ok(()),
-            }
-        }
+/// The database with its tables.
+fn prepared(database: Database) -> Result<Database, redb::Error> {
+    let writing = database.begin_write()?;
+    writing.open_table(ENTITIES)?;
+    writing.open_table(LOG)?;
+    let mut revision = writing.open_table(REVISION)?;
+    if revision.is_empty()? {
+        revision.insert("epoch", 1)?;
+        revision.insert("number", 0)?;
     }
+    drop(revision);
+    writing.commit()?;
+    Ok(database)
+}
 
-    fn told<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
-        result.map_err(|error| at(&self.path, &error))
+/// Forgets the oldest transactions, each whole, until the log is within its bound.
+fn trim(log: &mut redb::Table<(u64, u32), Logged>, log_max: u64) -> Result<(), redb::Error> {
+    let mut excess = log.len()?.saturating_sub(log_max);
+    let mut forgetting = None;
+    loop {
+        let first = log.first()?.map(|(key, _)| key.value());
+        let Some(key) = first.filter(|key| excess > 0 || forgetting == Some(key.0)) else { return Ok(()) };
+        log.remove(key)?;
+        forgetting = Some(key.0);
+        excess = excess.saturating_sub(1);
     }
 }
 
@@ -260,10 +284,93 @@ fn at(path: &Path, error: &redb::Error) -> StoreError {
         redb::Error::DatabaseAlreadyOpen => {
             StoreError::Unavailable(format!("{} is in use by another process", path.display()))
         }
+        redb::Error::Io(_) | redb::Error::PreviousIo => {
+            StoreError::Unavailable(format!("{} cannot be read or written: {error}", path.display()))
+        }
         _ => StoreError::Broken(format!("{}: {error}", path.display())),
     }
 }
 
 fn broken(error: &dyn std::error::Error) -> StoreError {
     StoreError::Broken(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+    use redb::backends::FileBackend;
+
+    use super::*;
+
+    /// A file on a disk that fills up and is emptied again.
+    #[derive(Debug)]
+    struct Full(FileBackend, Arc<AtomicBool>);
+
+    impl Full {
+        fn room(&self) -> io::Result<()> {
+            if self.1.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl StorageBackend for Full {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.room()?;
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.room()?;
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.room()?;
+            self.0.write(offset, data)
+        }
+
+        fn close(&self) -> io::Result<()> {
+            self.0.close()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_needs_no_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, full) = (directory.path().join("file"), Arc::new(AtomicBool::new(false)));
+        let (file, switch) = (path.clone(), full.clone());
+        let open = move || {
+            let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&file)?;
+            Ok(Database::builder().create_with_backend(Full(FileBackend::new(file)?, switch.clone()))?)
+        };
+        let store = Embedded::over(path, 100, open).unwrap();
+        let service = |number: u128| {
+            let text = format!(r#"{{"id":"{}"}}"#, Uuid::from_u128(number));
+            let entity = Entity::from_text(Kind::SERVICES, &text).map(Arc::new);
+            vec![Change { kind: Kind::SERVICES, id: Uuid::from_u128(number), entity }]
+        };
+        let first = store.begin(Revision::default()).await.unwrap().commit(service(1)).await.unwrap();
+        let open_before = store.begin(first).await.unwrap();
+        full.store(true, Ordering::SeqCst);
+        let refused = open_before.commit(service(2)).await;
+        assert!(matches!(refused, Err(StoreError::Unknown(_))), "{refused:?}");
+        assert!(matches!(store.load().await, Err(StoreError::Unavailable(_))));
+        full.store(false, Ordering::SeqCst);
+        let contents = store.load().await.unwrap();
+        assert_eq!((contents.revision, contents.entities.len()), (first, 1));
+        let next = store.begin(first).await.unwrap().commit(service(3)).await.unwrap();
+        assert_eq!(next, first.next());
+    }
 }

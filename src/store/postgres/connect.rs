@@ -140,7 +140,7 @@ impl Connector {
     /// What each transaction begins with, as a text without parameters. Everything ends with the transaction.
     pub fn prelude(&self, mode: &str) -> String {
         format!(
-            "BEGIN {mode}; SET LOCAL search_path TO {}; SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 60000; \
+            "BEGIN {mode}; SET LOCAL search_path TO {}; SET LOCAL lock_timeout = 1500; \
              SET LOCAL idle_in_transaction_session_timeout = 15000; SET LOCAL tidegate.writer = 'on'",
             quoted(self.options.schema())
         )

@@ -19,7 +19,10 @@ const READING: &str = "ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const LOGGED_FIRST: &str = "SELECT min(number) FROM changes";
 
-const LOGGED: &str = "SELECT kind, id, doc::text FROM changes WHERE number > $1 ORDER BY ordinal";
+const LOGGED: &str = "SELECT kind, id, doc::text FROM changes WHERE number > $1 ORDER BY ordinal LIMIT $2";
+
+/// Changes that are taken from the log at once. Whoever lacks more takes everything, row by row.
+const CHANGES_MAX: usize = 10_000;
 
 /// What a reader is told.
 pub enum Since {
@@ -70,7 +73,7 @@ pub async fn since(held: Held, seen: Revision) -> Result<Since, Fault> {
 pub async fn news(client: &Client, prelude: &str, lock: &str, seen: Revision) -> Result<News, tokio_postgres::Error> {
     // In the log of another epoch, or of none, there is nothing to look for.
     let after = i64::try_from(seen.number).ok().filter(|_| seen != Revision::default()).unwrap_or(i64::MAX);
-    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&after, Type::INT8)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&after, Type::INT8), (&(CHANGES_MAX as i64 + 1), Type::INT8)];
     let revision = format!("SELECT epoch, number FROM revision {lock}");
     // Polled in this order, so sent in this order.
     let ((), revision, first, logged) = try_join4(
@@ -84,6 +87,7 @@ pub async fn news(client: &Client, prelude: &str, lock: &str, seen: Revision) ->
     // The oldest number may have lost its first changes to the bound of the log.
     let first = first.try_get::<_, Option<i64>>(0)?.map(i64::unsigned_abs);
     let reaches_back = seen.epoch == revision.epoch
+        && logged.len() <= CHANGES_MAX
         && (seen.number == revision.number || first.is_some_and(|first| seen.number >= first));
     let mut changes = Vec::with_capacity(logged.len());
     for row in &logged {

@@ -17,7 +17,10 @@ use crate::store::postgres::fault::{Fault, chain, refused_commit, within};
 use crate::store::postgres::{LOG_MAX, entity, read};
 use crate::store::{Missed, StoreError, Transaction};
 
-const WRITING: &str = "ISOLATION LEVEL READ COMMITTED";
+const WRITING: &str = "ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 60000";
+
+/// Entities edited by hand whose keys and references one write brings up to date; the next one goes on.
+const BY_HAND_MAX: i64 = 200;
 
 /// How long the statements of a write may take before they are rolled back, beside what each change adds.
 const STATEMENTS_LIMIT: Duration = Duration::from_millis(1_500);
@@ -42,9 +45,18 @@ pub struct Writing {
     by_hand: Vec<Index>,
 }
 
+/// What a key or reference does that cannot be.
+#[derive(Clone, Copy)]
+enum Rigour {
+    /// It ends the transaction: the draft ought to have seen it.
+    Strict,
+    /// It is left out: people with psql may share a key or refer to nothing.
+    Lenient,
+}
+
 /// Keys and references of one entity, as their tables have them.
 struct Index {
-    kind: &'static str,
+    kind: String,
     id: Uuid,
     keys: Vec<String>,
     /// (field, referenced kind, referenced id, what its end does).
@@ -118,11 +130,14 @@ async fn finish(held: &Held) -> Result<(), StoreError> {
 }
 
 async fn changed_by_hand(client: &Client) -> Result<Vec<Index>, tokio_postgres::Error> {
-    let rows = client.query_typed("SELECT kind, doc::text FROM entities WHERE by_hand", &[]).await?;
+    let query = "SELECT kind, id, doc::text FROM entities WHERE by_hand LIMIT $1";
     let mut indexes = Vec::new();
-    for row in &rows {
-        let entity = entity(row.try_get(0)?, row.try_get(1)?);
-        indexes.extend(entity.map(|entity| Index::of(entity.kind(), entity.id(), &entity.doc())));
+    for row in &client.query_typed(query, &[(&BY_HAND_MAX, Type::INT8)]).await? {
+        let (kind, id): (&str, Uuid) = (row.try_get(0)?, row.try_get(1)?);
+        // What is not known here has no keys that are.
+        let unknown = || Index { kind: kind.to_owned(), id, keys: Vec::new(), references: Vec::new() };
+        let entity = entity(kind, row.try_get(2)?);
+        indexes.push(entity.map_or_else(unknown, |entity| Index::of(entity.kind(), id, &entity.doc())));
     }
     Ok(indexes)
 }
@@ -154,33 +169,46 @@ impl Step {
 fn steps(by_hand: &[Index], changes: &[Change], number: i64) -> Vec<Step> {
     let mut steps = Vec::new();
     if !by_hand.is_empty() {
-        steps.extend(forget(by_hand.iter().map(|index| (index.kind, index.id))));
-        steps.extend(remember(by_hand));
-        steps.push(Step::new("UPDATE entities SET by_hand = false WHERE by_hand"));
+        let named = || by_hand.iter().map(|index| (index.kind.clone(), index.id));
+        steps.extend(forget(named()));
+        steps.extend(remember(by_hand, Rigour::Lenient));
+        let done = "UPDATE entities SET by_hand = false FROM unnest($1, $2) AS done (kind, id) \
+                    WHERE entities.kind = done.kind AND entities.id = done.id";
+        steps.push(of_entities(done, named()));
     }
-    steps.extend(forget(changes.iter().map(|change| (change.kind.name, change.id))));
+    steps.extend(forget(changes.iter().map(|change| (change.kind.name.to_owned(), change.id))));
     steps.extend(rows(changes));
     let states = changes.iter().filter_map(|change| change.entity.as_ref());
     let indexes: Vec<_> = states.map(|entity| Index::of(entity.kind(), entity.id(), &entity.doc())).collect();
-    steps.extend(remember(&indexes));
+    steps.extend(remember(&indexes, Rigour::Strict));
     steps.extend(history(changes, number));
     steps
 }
 
-/// Takes keys and references of entities out of their tables.
-fn forget(entities: impl Iterator<Item = (&'static str, Uuid)>) -> [Step; 2] {
+/// A statement whose parameters are the kinds and the ids of entities.
+fn of_entities(sql: &'static str, entities: impl Iterator<Item = (String, Uuid)>) -> Step {
     let (kinds, ids): (Vec<_>, Vec<_>) = entities.unzip();
-    ["DELETE FROM entity_keys USING unnest($1, $2) AS gone (kind, id) WHERE entity_keys.kind = gone.kind AND entity_keys.id = gone.id",
-     "DELETE FROM entity_refs USING unnest($1, $2) AS gone (kind, id) WHERE entity_refs.kind = gone.kind AND entity_refs.id = gone.id"]
-        .map(|sql| Step::new(sql).with(kinds.clone(), Type::TEXT_ARRAY).with(ids.clone(), Type::UUID_ARRAY))
+    Step::new(sql).with(kinds, Type::TEXT_ARRAY).with(ids, Type::UUID_ARRAY)
+}
+
+/// Takes keys and references of entities out of their tables.
+fn forget(entities: impl Iterator<Item = (String, Uuid)> + Clone) -> [Step; 2] {
+    [
+        "DELETE FROM entity_keys USING unnest($1, $2) AS gone (kind, id) \
+         WHERE entity_keys.kind = gone.kind AND entity_keys.id = gone.id",
+        "DELETE FROM entity_refs USING unnest($1, $2) AS gone (kind, id) \
+         WHERE entity_refs.kind = gone.kind AND entity_refs.id = gone.id",
+    ]
+    .map(|sql| of_entities(sql, entities.clone()))
 }
 
 /// Ends, then new states.
 fn rows(changes: &[Change]) -> [Step; 2] {
     let ended = changes.iter().filter(|change| change.entity.is_none());
-    let (kinds, ids): (Vec<_>, Vec<_>) = ended.map(|change| (change.kind.name, change.id)).unzip();
-    let end = Step::new(
-        "DELETE FROM entities USING unnest($1, $2) AS gone (kind, id) WHERE entities.kind = gone.kind AND entities.id = gone.id",
+    let end = of_entities(
+        "DELETE FROM entities USING unnest($1, $2) AS gone (kind, id) \
+         WHERE entities.kind = gone.kind AND entities.id = gone.id",
+        ended.map(|change| (change.kind.name.to_owned(), change.id)),
     );
     let states: Vec<_> = changes.iter().filter_map(|change| change.entity.as_ref()).collect();
     let put = Step::new(
@@ -188,33 +216,42 @@ fn rows(changes: &[Change]) -> [Step; 2] {
          ON CONFLICT (kind, id) DO UPDATE SET doc = excluded.doc, by_hand = false",
     );
     [
-        end.with(kinds, Type::TEXT_ARRAY).with(ids, Type::UUID_ARRAY),
+        end,
         put.with(states.iter().map(|entity| entity.kind().name).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(states.iter().map(|entity| entity.id()).collect::<Vec<_>>(), Type::UUID_ARRAY)
             .with(states.iter().map(|entity| entity.text().to_owned()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
     ]
 }
 
-/// Puts keys and references into their tables. Rows edited by hand may share a key or refer to nothing: the first
-/// keeps the key, and the reference is left out. Ours never do: the draft saw to it.
-fn remember(indexes: &[Index]) -> [Step; 2] {
+/// Puts keys and references into their tables.
+fn remember(indexes: &[Index], rigour: Rigour) -> [Step; 2] {
     let keys: Vec<_> =
-        indexes.iter().flat_map(|it| it.keys.iter().map(move |key| (it.kind, key.clone(), it.id))).collect();
+        indexes.iter().flat_map(|it| it.keys.iter().map(move |key| (it.kind.clone(), key.clone(), it.id))).collect();
     let refs: Vec<_> =
         indexes.iter().flat_map(|it| it.references.iter().map(move |reference| (it, reference))).collect();
-    let key =
-        Step::new("INSERT INTO entity_keys (kind, key, id) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING");
-    let reference = Step::new(
-        "INSERT INTO entity_refs (kind, id, field, ref_kind, ref_id, on_delete) \
-         SELECT new.* FROM unnest($1, $2, $3, $4, $5, $6) AS new (kind, id, field, ref_kind, ref_id, on_delete) \
-         JOIN entities ON entities.kind = new.ref_kind AND entities.id = new.ref_id",
-    );
+    let key = Step::new(match rigour {
+        Rigour::Strict => "INSERT INTO entity_keys (kind, key, id) SELECT * FROM unnest($1, $2, $3)",
+        Rigour::Lenient => {
+            "INSERT INTO entity_keys (kind, key, id) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING"
+        }
+    });
+    let reference = Step::new(match rigour {
+        Rigour::Strict => {
+            "INSERT INTO entity_refs (kind, id, field, ref_kind, ref_id, on_delete) \
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
+        }
+        Rigour::Lenient => {
+            "INSERT INTO entity_refs (kind, id, field, ref_kind, ref_id, on_delete) \
+             SELECT new.* FROM unnest($1, $2, $3, $4, $5, $6) AS new (kind, id, field, ref_kind, ref_id, on_delete) \
+             JOIN entities ON entities.kind = new.ref_kind AND entities.id = new.ref_id"
+        }
+    });
     [
-        key.with(keys.iter().map(|key| key.0).collect::<Vec<_>>(), Type::TEXT_ARRAY)
+        key.with(keys.iter().map(|key| key.0.clone()).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(keys.iter().map(|key| key.1.clone()).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(keys.iter().map(|key| key.2).collect::<Vec<_>>(), Type::UUID_ARRAY),
         reference
-            .with(refs.iter().map(|(it, _)| it.kind).collect::<Vec<_>>(), Type::TEXT_ARRAY)
+            .with(refs.iter().map(|(it, _)| it.kind.clone()).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(refs.iter().map(|(it, _)| it.id).collect::<Vec<_>>(), Type::UUID_ARRAY)
             .with(refs.iter().map(|(_, reference)| reference.0).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(refs.iter().map(|(_, reference)| reference.1).collect::<Vec<_>>(), Type::TEXT_ARRAY)
@@ -249,7 +286,7 @@ impl Index {
         };
         let references = references(kind, doc).into_iter();
         Self {
-            kind: kind.name,
+            kind: kind.name.to_owned(),
             id,
             keys: unique_keys(kind, doc).into_iter().map(|(key, _)| bounded(key)).collect(),
             references: references.map(|(field, to, id)| (field, to.name, id, on_delete(field))).collect(),
