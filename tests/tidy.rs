@@ -33,10 +33,7 @@ const FENCED: &[(&str, &str)] = &[
 const CODE_LINES_MAX: usize = 500;
 const FILE_LINES_MAX: usize = 800;
 /// Longer files, each with the reason.
-const LONG: &[(&str, &str)] = &[(
-    "src/entity/catalog.rs",
-    "a catalog and the draft on top of it look into each other everywhere; their tests are apart already",
-)];
+const LONG: &[(&str, &str)] = &[];
 
 const UNWANTED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 

@@ -1,14 +1,16 @@
 //! All entities in memory, with their unique keys, references and tags, and the rules between entities.
 //!
-//! Pure: a store only makes durable what is decided here, so every store refuses the same writes. A `Draft`
-//! is one transaction on top of a catalog: a second, small catalog of what it wrote, and the set of ids
-//! below that no longer show. Rules as constraints of a database lost: the stores would differ, and each
-//! message would have to be read back out of a driver's error.
+//! Pure: a store only makes durable what is decided here, so every store refuses the same writes. Rules as constraints
+//! of a database lost: the stores would differ, and each message would have to be read back out of a driver's error.
 //!
 //! An index entry is found again by reading the document that made it, so nothing is kept twice; a change
 //! costs its document and a few logarithmic steps, whatever the size of the catalog.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod draft;
+
+pub use draft::Draft;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,9 +18,7 @@ use serde_json::Value;
 use tidegate_proto::Revision;
 use uuid::Uuid;
 
-use crate::entity::declare::{OnDelete, Type};
-use crate::entity::problem::{Rejection, Violations};
-use crate::entity::write::{Checked, expired};
+use crate::entity::declare::Type;
 use crate::entity::{Change, Doc, Entity, Kind};
 
 /// Every entity at one revision.
@@ -270,208 +270,6 @@ impl Shelf {
     }
 }
 
-/// A transaction: reads see its own writes, and every write is refused as soon as it breaks a rule.
-#[derive(Debug)]
-pub struct Draft<'a> {
-    catalog: &'a Catalog,
-    now_s: i64,
-    /// What this transaction wrote, as it will stand.
-    written: Catalog,
-    /// Entities of `catalog` that this transaction replaced or deleted.
-    hidden: HashSet<(Kind, Uuid)>,
-}
-
-impl<'a> Draft<'a> {
-    /// `now_s` (Unix seconds) decides which entities with a `ttl` are over: those do not exist for a draft.
-    pub fn new(catalog: &'a Catalog, now_s: i64) -> Self {
-        Self { catalog, now_s, written: Catalog::default(), hidden: HashSet::new() }
-    }
-
-    pub fn get(&self, kind: Kind, id: Uuid) -> Option<Arc<Entity>> {
-        self.stored(kind, id).filter(|entity| !self.over(entity)).cloned()
-    }
-
-    pub fn by_key(&self, kind: Kind, field: &str, value: &str) -> Option<Arc<Entity>> {
-        self.holder(kind, &canonical(field, value)).filter(|entity| !self.over(entity)).cloned()
-    }
-
-    /// Children of `parent` by `field` of `kind`, in ascending order of id.
-    pub fn children(&self, kind: Kind, field: &str, parent: Uuid) -> Vec<Arc<Entity>> {
-        let children = self.child_ids(kind, field, parent).into_iter();
-        children.filter_map(|id| self.get(kind, id)).collect()
-    }
-
-    /// Refuses a taken id (3), a taken unique key (5) and a dangling reference (4), in Kong's order: 5, 3, 4.
-    pub fn insert(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        self.refuse_taken_keys(&entity, false)?;
-        if self.get(entity.kind(), entity.id()).is_some() {
-            return Err(Rejection::PrimaryKeyTaken { id: entity.id() });
-        }
-        self.evict(entity.kind(), entity.id());
-        self.write(entity)
-    }
-
-    /// Inserts or replaces, whatever stands there; refuses 5 and 4.
-    pub fn put(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        self.refuse_taken_keys(&entity, true)?;
-        self.write(entity)
-    }
-
-    /// Deletes the entity and what cascades from it; refuses 4 when a restricting reference remains.
-    /// `Ok(false)`: there was none.
-    pub fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, Rejection> {
-        if self.get(kind, id).is_none() {
-            return Ok(false);
-        }
-        let doomed = self.cascade(kind, id);
-        for (kind, id) in &doomed {
-            if let Some(by) = self.restricting(*kind, *id, &doomed) {
-                return Err(Rejection::StillReferenced { kind: *kind, by });
-            }
-        }
-        doomed.into_iter().for_each(|(kind, id)| self.hide(kind, id));
-        Ok(true)
-    }
-
-    /// The catalog underneath, without this draft's own writes.
-    pub fn catalog(&self) -> &'a Catalog {
-        self.catalog
-    }
-
-    /// What the transaction changed, one change per entity, in an order that never refers forward: ends
-    /// first, the referring kind before the referenced one; then new states, the other way round.
-    pub fn into_changes(self) -> Vec<Change> {
-        let gone = |(kind, id): &(Kind, Uuid)| self.written.get(*kind, *id).is_none();
-        let mut ends: Vec<_> = self.hidden.iter().filter(|key| gone(key)).copied().collect();
-        ends.sort_unstable_by_key(|(kind, id)| (std::cmp::Reverse(rank(*kind)), *id));
-        let mut states: Vec<_> = self.written.everything().cloned().collect();
-        states.sort_by_key(|entity| (rank(entity.kind()), entity.id()));
-        let ends = ends.into_iter().map(|(kind, id)| Change { kind, id, entity: None });
-        ends.chain(states.into_iter().map(|entity| Change {
-            kind: entity.kind(),
-            id: entity.id(),
-            entity: Some(entity),
-        }))
-        .collect()
-    }
-
-    /// What stands under an id, expired or not.
-    fn stored(&self, kind: Kind, id: Uuid) -> Option<&Arc<Entity>> {
-        let below = || self.catalog.get(kind, id).filter(|_| !self.hidden.contains(&(kind, id)));
-        self.written.get(kind, id).or_else(below)
-    }
-
-    /// Who has a unique key, expired or not.
-    fn holder(&self, kind: Kind, key: &str) -> Option<&Arc<Entity>> {
-        let below = || self.catalog.by_canonical(kind, key).filter(|it| !self.hidden.contains(&(kind, it.id())));
-        self.written.by_canonical(kind, key).or_else(below)
-    }
-
-    fn child_ids(&self, kind: Kind, field: &str, parent: Uuid) -> BTreeSet<Uuid> {
-        let of = |catalog: &'_ Catalog| -> Vec<Uuid> {
-            catalog.shelf(kind).map_or_else(Vec::new, |shelf| shelf.children_of(field, parent, None).collect())
-        };
-        let below = of(self.catalog).into_iter().filter(|id| !self.hidden.contains(&(kind, *id)));
-        below.chain(of(&self.written)).collect()
-    }
-
-    fn over(&self, entity: &Entity) -> bool {
-        entity.kind().ttl && expired(entity.kind(), &entity.doc(), self.now_s)
-    }
-
-    /// The first unique key that is taken, unless (`by_itself`) by the entity's own id. Expired holders go.
-    fn refuse_taken_keys(&mut self, entity: &Checked, by_itself: bool) -> Result<(), Rejection> {
-        let kind = entity.kind();
-        for (key, members) in unique_keys(kind, entity.doc()) {
-            let Some(holder) = self.holder(kind, &key) else { continue };
-            let (id, over) = (holder.id(), self.over(holder));
-            if over && id != entity.id() {
-                self.evict(kind, id);
-            } else if !over && !(by_itself && id == entity.id()) {
-                return Err(Rejection::UniqueTaken { key: members });
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        let (kind, id) = (entity.kind(), entity.id());
-        for link in links(kind, entity.doc()) {
-            let exists = self.named(link.kind).is_some_and(|kind| self.get(kind, link.id).is_some());
-            let itself = link.kind == kind.name && link.id == id;
-            if !exists && !itself {
-                return Err(Rejection::DanglingReference { field: link.field, kind: link.kind, id: link.id });
-            }
-        }
-        let unusable = || Rejection::Schema(Violations::field("id", "expected a valid UUID"));
-        let made = Arc::new(Entity::from_doc(kind, entity.doc()).filter(|made| made.id() == id).ok_or_else(unusable)?);
-        if let Some(field) = null_character(&made, entity.doc()) {
-            return Err(Rejection::Schema(Violations::field(field, "must not contain a null character")));
-        }
-        self.hide(kind, id);
-        self.written.put(made.clone());
-        Ok(made)
-    }
-
-    /// The kind of a name that has entities here.
-    fn named(&self, name: &str) -> Option<Kind> {
-        self.written.shelves.get(name).or_else(|| self.catalog.shelves.get(name)).map(|shelf| shelf.kind)
-    }
-
-    /// Takes an expired entity and what hangs on it out of the way.
-    fn evict(&mut self, kind: Kind, id: Uuid) {
-        self.cascade(kind, id).into_iter().for_each(|(kind, id)| self.hide(kind, id));
-    }
-
-    fn hide(&mut self, kind: Kind, id: Uuid) {
-        self.written.remove(kind, id);
-        if self.catalog.get(kind, id).is_some() {
-            self.hidden.insert((kind, id));
-        }
-    }
-
-    /// An entity and all that goes with it. Each is visited once, so circles end.
-    fn cascade(&self, kind: Kind, id: Uuid) -> BTreeSet<(Kind, Uuid)> {
-        let mut doomed = BTreeSet::from([(kind, id)]);
-        let mut open = vec![(kind, id)];
-        while let Some((kind, id)) = open.pop() {
-            for (child_kind, child, on_delete) in self.referrers(kind, id) {
-                // What is over restricts nothing and goes along.
-                let goes = on_delete == OnDelete::Cascade || self.get(child_kind, child).is_none();
-                if goes && doomed.insert((child_kind, child)) {
-                    open.push((child_kind, child));
-                }
-            }
-        }
-        doomed
-    }
-
-    /// A kind that still refers to an entity, from outside of what goes, and forbids its end.
-    fn restricting(&self, kind: Kind, id: Uuid, doomed: &BTreeSet<(Kind, Uuid)>) -> Option<Kind> {
-        let referrers = self.referrers(kind, id).into_iter();
-        referrers.map(|(kind, id, _)| (kind, id)).find(|referrer| !doomed.contains(referrer)).map(|(kind, _)| kind)
-    }
-
-    fn referrers(&self, kind: Kind, id: Uuid) -> Vec<(Kind, Uuid, OnDelete)> {
-        let kinds: BTreeSet<Kind> = [self.catalog, &self.written]
-            .iter()
-            .flat_map(|catalog| catalog.shelves.values().map(|shelf| shelf.kind))
-            .collect();
-        let mut referrers = Vec::new();
-        for child in kinds {
-            for field in child.fields {
-                if let Type::Foreign { kind: parent, on_delete } = field.kind
-                    && parent == kind.name
-                {
-                    let ids = self.child_ids(child, field.name, id);
-                    referrers.extend(ids.into_iter().map(|id| (child, id, on_delete)));
-                }
-            }
-        }
-        referrers
-    }
-}
-
 /// The unique keys of a document: canonical text of each with the members that make it.
 ///
 /// Kong: the fields that are unique together come first, as their index is the older one there.
@@ -527,28 +325,6 @@ fn canonical(field: &str, value: &str) -> String {
 
 fn exclusive(after: Option<Uuid>) -> Bound<Uuid> {
     after.map_or(Bound::Unbounded, Bound::Excluded)
-}
-
-/// Where a kind stands among all: referenced kinds before those that refer to them.
-fn rank(kind: Kind) -> (usize, Kind) {
-    (Kind::all().iter().position(|known| *known == kind).unwrap_or(usize::MAX), kind)
-}
-
-/// The member that holds U+0000, which PostgreSQL keeps in no text: refused here, so that all stores agree.
-fn null_character<'d>(entity: &Entity, doc: &'d Doc) -> Option<&'d str> {
-    fn holds(value: &Value) -> bool {
-        match value {
-            Value::String(text) => text.contains('\0'),
-            Value::Array(values) => values.iter().any(holds),
-            Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds(value)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        }
-    }
-    // The text is at hand and nearly always settles it.
-    let suspect = entity.text().contains("\\u0000");
-    suspect
-        .then(|| doc.iter().find(|(name, value)| name.contains('\0') || holds(value)))?
-        .map(|(name, _)| name.as_str())
 }
 
 #[cfg(test)]

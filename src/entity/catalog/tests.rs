@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::entity::declare::{Declaration, Field};
+use crate::entity::declare::{Declaration, Field, OnDelete};
+use crate::entity::problem::{Rejection, Violations};
+use crate::entity::write::{Checked, expired};
 
 static OWNERS: Kind = Kind(&Declaration {
     name: "a_owners",
@@ -239,6 +241,25 @@ fn the_expired_do_not_exist_and_make_way() {
     let mut draft = Draft::new(&base, later_s);
     draft.insert(checked(PETS, 3, json!({"name": "new"}))).unwrap();
     assert_eq!(draft.into_changes().len(), 1);
+}
+
+#[test]
+fn a_sweep_takes_the_expired_and_no_more_than_asked() {
+    let key = |number: u8, ends: Value| {
+        checked(Kind::KEYAUTH_CREDENTIALS, number, json!({"key": number.to_string(), "expires_at": ends}))
+    };
+    let base =
+        catalog([key(1, json!(NOW_S + 1)), key(2, json!(NOW_S + 1)), key(3, json!(NOW_S + 2)), key(4, Value::Null)]);
+    let check = |now_s: i64, max: usize, expected: &[u8]| {
+        let mut draft = Draft::new(&base, now_s);
+        assert_eq!(draft.sweep(max), expected.len());
+        let ends: Vec<_> = draft.into_changes().iter().map(|change| (change.id, change.entity.is_none())).collect();
+        assert_eq!(ends, expected.iter().map(|number| (id(*number), true)).collect::<Vec<_>>(), "at {now_s}");
+    };
+    check(NOW_S, 9, &[]);
+    check(NOW_S + 1, 9, &[1, 2]);
+    check(NOW_S + 9, 9, &[1, 2, 3]);
+    check(NOW_S + 9, 2, &[1, 2]);
 }
 
 /// The rules once more, by looking at everything every time.
