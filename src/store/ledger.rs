@@ -279,3 +279,6 @@ fn difference(catalog: &Catalog, entities: &[Arc<Entity>]) -> Vec<Change> {
     let fresh = fresh.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: Some((*entity).clone()) });
     gone.chain(fresh).collect()
 }
+
+#[cfg(test)]
+mod tests;
