@@ -18,6 +18,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep};
 
+use crate::proxy::upstream::gate::Gate;
 use crate::proxy::upstream::pool::Key;
 use crate::proxy::upstream::upload::{Streamed, Upload};
 use crate::proxy::upstream::wire::{Meter, Stream, Wire};
@@ -42,12 +43,17 @@ pub(super) struct Link {
     /// Requests begun on it.
     pub(super) requests: u64,
     sender: SendRequest<Upload>,
-    /// `None` when the connection has ended.
-    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    driver: Driver,
     meter: Arc<Meter>,
     silence: Silence,
     /// The client's body of the exchange under way, when it is streamed.
     upload: Option<Rc<RefCell<Streamed>>>,
+}
+
+/// hyper's side of a connection.
+struct Driver {
+    running: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    gate: Gate,
 }
 
 /// Why no answer came over a connection.
@@ -73,7 +79,7 @@ impl Link {
             .max_headers(MAX_HEADERS)
             .handshake(io)
             .await?;
-        let driver = Some(Box::pin(connection.with_upgrades()) as Pin<Box<dyn Future<Output = _>>>);
+        let driver = Driver { running: Some(Box::pin(connection.with_upgrades())), gate: Gate::new() };
         Ok(Self { key, requests: 0, sender, driver, meter, silence: Silence::new(), upload: None })
     }
 
@@ -90,7 +96,7 @@ impl Link {
         self.silence.restart();
         let mut answer = pin!(self.sender.try_send_request(request));
         let outcome = std::future::poll_fn(|cx| {
-            let ended = drive(&mut self.driver, cx);
+            let ended = self.driver.poll(cx);
             // The answer comes out of the driver, so nothing else needs to wake anybody for it.
             if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return Poll::Ready(Some(answer));
@@ -102,7 +108,7 @@ impl Link {
             self.silence.poll(cx, &self.meter, limit).map(|()| None)
         })
         .await;
-        let timeout = outcome.is_none() && self.driver.is_some();
+        let timeout = outcome.is_none() && !self.driver.has_ended();
         let (sent, answered) = (self.meter.written() != written, self.meter.read() != read);
         match outcome {
             Some(Ok(response)) => Ok(response),
@@ -120,7 +126,7 @@ impl Link {
 
     /// Moves bytes in both directions; true when the connection has ended.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        drive(&mut self.driver, cx)
+        self.driver.poll(cx)
     }
 
     /// Ready when nothing has moved for longer than the limit of what is waited for.
@@ -136,7 +142,7 @@ impl Link {
 
     /// Whether the next request can be sent.
     pub(super) fn is_ready(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
+        !self.driver.has_ended() && self.sender.is_ready()
     }
 
     /// Ends the exchange; true when the connection can serve another.
@@ -149,21 +155,38 @@ impl Link {
         finished && self.is_ready()
     }
 
+    /// Does something to the other end of this connection, such as to read a body, before driving it.
+    pub(super) fn aside<T>(&self, step: impl FnOnce() -> T) -> T {
+        self.driver.gate.aside(step)
+    }
+
+    /// Wakes nobody until it is driven again.
+    pub(super) fn rest(&self) {
+        self.driver.gate.rest();
+    }
+
     /// Waits for the end of HTTP on this connection, after which an upgrade is handed over.
     pub(super) async fn finish(&mut self, limits: &Limits) {
         std::future::poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { self.poll_silence(cx, limits) }).await;
     }
 }
 
-/// Polls the connection; drops it when it has ended, so that whoever waits for it learns so.
-fn drive(driver: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>, cx: &mut Context<'_>) -> bool {
-    if let Some(running) = driver
-        && running.as_mut().poll(cx).is_pending()
-    {
-        return false;
+impl Driver {
+    /// Moves bytes in both directions; true when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(running) = &mut self.running
+            && self.gate.poll(cx, |cx| running.as_mut().poll(cx)).is_pending()
+        {
+            return false;
+        }
+        // Dropped at once, so that whoever waits for it learns of the end.
+        self.running = None;
+        true
     }
-    *driver = None;
-    true
+
+    fn has_ended(&self) -> bool {
+        self.running.is_none()
+    }
 }
 
 /// Kong: a blocked write has the write timeout, an answer that is due the read timeout. While the client owes a part of

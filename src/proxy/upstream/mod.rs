@@ -4,6 +4,7 @@
 //! share nothing here but the names they have resolved.
 
 mod connect;
+mod gate;
 mod link;
 mod place;
 mod pool;

@@ -82,6 +82,7 @@ impl Pool {
         if self.bounds.size == 0 || (self.bounds.max_requests > 0 && link.requests >= self.bounds.max_requests) {
             return;
         }
+        link.rest();
         let mut resting = self.resting.borrow_mut();
         let since = Instant::now();
         match resting.get_mut(&link.key) {
@@ -106,6 +107,7 @@ impl Pool {
         resting.retain(|_, links| {
             links.retain_mut(|one| {
                 let ended = one.link.drive(&mut Context::from_waker(Waker::noop()));
+                one.link.rest();
                 !ended && one.link.is_ready() && !self.bounds.expired(one.since, now)
             });
             !links.is_empty()

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -35,7 +35,7 @@ impl ReplyBody {
     pub(super) fn attached(incoming: Incoming, link: Link, pool: Rc<Pool>, limits: Limits) -> Self {
         let mut body = Self { incoming, tail: Some(Tail { link, pool, limits }) };
         if body.incoming.is_end_stream() {
-            body.release(&mut Context::from_waker(std::task::Waker::noop()));
+            body.release(&mut Context::from_waker(Waker::noop()));
         }
         body
     }
@@ -50,7 +50,11 @@ impl ReplyBody {
 
     /// The next frame as far as it has been read. Only the connection brings frames, so nobody is to be woken for one.
     fn poll_read(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(std::task::Waker::noop()))
+        let mut read = || Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        match &self.tail {
+            Some(tail) => tail.link.aside(read),
+            None => read(),
+        }
     }
 }
 

@@ -193,3 +193,22 @@ fn bytes_after_an_answer_never_become_the_next_answer() {
         assert_eq!(backend.accepted.get(), 3);
     });
 }
+
+#[test]
+fn an_exchange_over_a_kept_connection_runs_its_task_once_to_send_and_once_to_read() {
+    run(async {
+        let backend = Backend::answering(OK).await;
+        let (upstreams, origin) = (Rc::new(upstreams()), origin(backend.address));
+        assert_eq!(outcome(&upstreams, &origin, request("GET")).await, DONE);
+        let counted = tokio::task::spawn_local(async move {
+            let mut exchange = Box::pin(outcome(&upstreams, &origin, request("GET")));
+            let mut polls = 0;
+            let outcome = std::future::poll_fn(|cx| {
+                polls += 1;
+                exchange.as_mut().poll(cx)
+            });
+            (outcome.await, polls)
+        });
+        assert_eq!(counted.await.unwrap(), (DONE.to_owned(), 2));
+    });
+}
