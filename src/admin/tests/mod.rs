@@ -5,6 +5,7 @@
 mod crud;
 mod declarative;
 mod health;
+mod hostile;
 mod transport;
 
 use std::sync::atomic::{AtomicBool, Ordering};
