@@ -10,9 +10,9 @@ use http::{Method, Version};
 use crate::entity::path;
 
 /// One line of a request's head, and the request line.
-const LINE_BYTES: usize = 8 * 1024;
+pub const LINE_BYTES: usize = 8 * 1024;
 /// A whole head.
-const HEAD_BYTES: usize = 32 * 1024;
+pub const HEAD_BYTES: usize = 32 * 1024;
 
 /// Why a request is refused; what HTTP calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub enum Refusal {
     MethodNotAllowed,
     UriTooLong,
     HeadTooLarge,
+}
+
+impl Refusal {
+    /// In the order of their declaration.
+    pub const ALL: [Refusal; 5] =
+        [Self::BadRequest, Self::BadPath, Self::MethodNotAllowed, Self::UriTooLong, Self::HeadTooLarge];
 }
 
 /// The host that a request is for, as the client said it, port included; empty when it said none (HTTP/1.0).

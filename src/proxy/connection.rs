@@ -17,8 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::proxy::admission::Refusal;
 use crate::proxy::pipeline;
-use crate::proxy::wire::{Leftovers, Wire};
+use crate::proxy::wire::{Signals, Wire};
 use crate::proxy::worker::{Listener, Worker};
 
 /// For a whole head, and for silence between requests: nginx gives 60 s and 75 s, hyper has one timer for both.
@@ -53,7 +54,7 @@ pub struct Connection {
     pub peer: HeaderValue,
     /// TLS: the server name asked for, or nothing. `None`: not TLS.
     pub sni: Option<Box<str>>,
-    pub leftovers: Leftovers,
+    signals: Signals,
     exchanges: Cell<u32>,
     served: Cell<u32>,
     /// Exchanges that wait for us or an upstream rather than for the client.
@@ -93,7 +94,7 @@ impl Connection {
             peer_ip,
             peer,
             sni,
-            leftovers: Leftovers::default(),
+            signals: Signals::default(),
             exchanges: Cell::new(0),
             served: Cell::new(0),
             awaiting: Cell::new(0),
@@ -133,16 +134,21 @@ impl Connection {
         most > 0 && self.served.get() >= most
     }
 
+    /// Why the request that was begun last has been refused on the wire.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.signals.refusal(self.served.get())
+    }
+
     pub fn note_progress(&self) {
         self.progress.set(self.progress.get().wrapping_add(1));
     }
 
     pub fn expect_leftovers(&self) {
-        self.leftovers.expect();
+        self.signals.expect_leftovers();
     }
 
     pub fn leave_to_tunnel(&self) {
-        self.leftovers.leave_to_tunnel();
+        self.signals.leave_to_tunnel();
     }
 
     /// Nothing moves unless the client does something.
@@ -163,7 +169,7 @@ pub async fn speak_http1<S>(connection: Rc<Connection>, stream: S, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let wire = Wire::new(stream, early, connection.leftovers.clone());
+    let wire = Wire::new(stream, early, connection.signals.clone()).screened();
     let worker = Rc::clone(&connection.worker);
     let service = service_fn(move |request| {
         let connection = Rc::clone(&connection);
@@ -194,7 +200,7 @@ pub async fn speak_http2<S>(connection: Rc<Connection>, stream: S, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let wire = Wire::new(stream, early, connection.leftovers.clone());
+    let wire = Wire::new(stream, early, connection.signals.clone());
     let worker = Rc::clone(&connection.worker);
     let watched = Rc::clone(&connection);
     let service = service_fn(move |request| {

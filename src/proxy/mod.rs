@@ -21,6 +21,7 @@ mod pipeline;
 mod record;
 mod reply;
 mod request_id;
+mod screen;
 mod stage;
 mod stall;
 #[cfg(test)]

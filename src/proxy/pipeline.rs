@@ -60,6 +60,9 @@ async fn proceed<'s>(
     path: &[u8],
     incoming: Incoming,
 ) -> Result<Reply, Made> {
+    if let Some(refusal) = turn.connection.refusal() {
+        return Err(Made::from(refusal));
+    }
     let host = admit(head)?;
     let found = route(turn, world, head, &host, path)?;
     let plan = &**found.plan;

@@ -1,16 +1,19 @@
-//! A client's connection, guarded: a client that takes no bytes is given up, and a closing connection lingers over what
-//! the client is still sending, so that the answer it has not read yet is not reset away.
+//! A client's connection, guarded: HTTP/1 heads are screened on their way in, a client that takes no bytes is given up,
+//! and a closing connection lingers over what the client is still sending, so that the answer it has not read yet is
+//! not reset away.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::proxy::admission::Refusal;
+use crate::proxy::screen::{Look, Refused, Screen};
 use crate::proxy::stall::Stall;
 
 /// Between two writes, as nginx's `send_timeout`.
@@ -20,27 +23,47 @@ const LINGER: Duration = Duration::from_secs(2);
 /// And over how many bytes.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// What a closing connection has to expect from its client. Shared with the requests of the connection.
+/// What the wire and the requests of a connection tell each other.
 #[derive(Clone, Default)]
-pub struct Leftovers(Arc<AtomicU8>);
+pub struct Signals(Arc<Shared>);
 
-const UNKNOWN: u8 = 0;
-const EXPECTED: u8 = 1;
-const TUNNEL: u8 = 2;
+/// Atomic only because an upgraded connection must be `Send`: one thread writes and reads it.
+#[derive(Default)]
+struct Shared {
+    closing: AtomicU8,
+    /// The number of the refused request, and why, as `Refusal` orders them.
+    refused: AtomicU64,
+}
 
-impl Leftovers {
+/// What a closing wire does with the client's bytes.
+const LOOK: u8 = 0;
+const EXPECT: u8 = 1;
+const LEAVE: u8 = 2;
+
+impl Signals {
     /// The client is sending what nobody will read.
-    pub fn expect(&self) {
-        self.0.store(EXPECTED, Ordering::Relaxed);
+    pub fn expect_leftovers(&self) {
+        self.0.closing.store(EXPECT, Ordering::Relaxed);
     }
 
-    /// Somebody else reads all there is, so closing must not.
+    /// A tunnel reads all there is, so closing must not.
     pub fn leave_to_tunnel(&self) {
-        self.0.store(TUNNEL, Ordering::Relaxed);
+        self.0.closing.store(LEAVE, Ordering::Relaxed);
     }
 
-    fn are(&self, state: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == state
+    /// Why the request of this number, from 1, has been refused.
+    pub fn refusal(&self, number: u32) -> Option<Refusal> {
+        let refused = self.0.refused.load(Ordering::Relaxed);
+        let refusal = || Refusal::ALL.get(usize::try_from(refused & 0xff).ok()?).copied();
+        (refused >> 8 == u64::from(number)).then(refusal).flatten()
+    }
+
+    fn refuse(&self, number: u32, refusal: Refusal) {
+        self.0.refused.store(u64::from(number) << 8 | refusal as u64, Ordering::Relaxed);
+    }
+
+    fn closes_by(&self, way: u8) -> bool {
+        self.0.closing.load(Ordering::Relaxed) == way
     }
 }
 
@@ -49,8 +72,14 @@ pub struct Wire<S> {
     inner: S,
     /// Bytes that were read to find out what the client speaks.
     early: Bytes,
+    /// HTTP/1 only.
+    screen: Option<Box<Screen>>,
+    /// A head that is not whole.
+    held: Vec<u8>,
+    /// What has been screened and found no room with the reader.
+    ready: BytesMut,
     sending: Stall,
-    leftovers: Leftovers,
+    signals: Signals,
     closing: Closing,
     lingering: Stall,
 }
@@ -62,9 +91,23 @@ enum Closing {
 }
 
 impl<S> Wire<S> {
-    pub fn new(inner: S, early: Bytes, leftovers: Leftovers) -> Self {
-        let (sending, lingering) = (Stall::new(SEND_TIMEOUT), Stall::new(LINGER));
-        Self { inner, early, sending, leftovers, closing: Closing::Not, lingering }
+    pub fn new(inner: S, early: Bytes, signals: Signals) -> Self {
+        Self {
+            inner,
+            early,
+            screen: None,
+            held: Vec::new(),
+            ready: BytesMut::new(),
+            sending: Stall::new(SEND_TIMEOUT),
+            signals,
+            closing: Closing::Not,
+            lingering: Stall::new(LINGER),
+        }
+    }
+
+    /// Screens what comes as HTTP/1.
+    pub fn screened(self) -> Self {
+        Self { screen: Some(Box::new(Screen::new())), ..self }
     }
 
     fn sent<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -80,7 +123,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
             let mut buffer = ReadBuf::new(&mut waste);
             let polled = Pin::new(&mut self.inner).poll_read(cx, &mut buffer);
             let length = buffer.filled().len();
-            if polled.is_pending() && gone == 0 && self.leftovers.are(UNKNOWN) {
+            if polled.is_pending() && gone == 0 && self.signals.closes_by(LOOK) {
                 return Poll::Ready(());
             }
             if polled.is_pending() {
@@ -96,16 +139,89 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl<S: AsyncRead + Unpin> Wire<S> {
+    fn poll_raw(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buffer);
         }
-        let length = buffer.remaining().min(self.early.len());
-        buffer.put_slice(&self.early[..length]);
-        self.early.advance(length);
+        hand_over(&mut self.early, buffer);
         Poll::Ready(Ok(()))
     }
+
+    /// Screens the bytes of `buffer` beyond `before`, and leaves there what may be read now.
+    fn screen(&mut self, screen: &mut Screen, buffer: &mut ReadBuf<'_>, before: usize) {
+        if buffer.filled().len() == before {
+            // The client has ended; a head that will never be whole is for hyper to judge.
+            self.ready.extend_from_slice(&std::mem::take(&mut self.held));
+            return;
+        }
+        if self.held.is_empty() {
+            let fresh = &buffer.filled()[before..];
+            let passed = match screen.look(fresh) {
+                Look::Pass(passed) => {
+                    self.held.extend_from_slice(&fresh[passed..]);
+                    passed
+                }
+                Look::Refuse { at, refused } => {
+                    self.refuse(&refused);
+                    at
+                }
+            };
+            buffer.set_filled(before + passed);
+            return;
+        }
+        self.held.extend_from_slice(&buffer.filled()[before..]);
+        buffer.set_filled(before);
+        match screen.look(&self.held) {
+            Look::Pass(passed) => self.ready.extend(self.held.drain(..passed)),
+            Look::Refuse { at, refused } => {
+                self.ready.extend(self.held.drain(..at));
+                self.held = Vec::new();
+                self.refuse(&refused);
+            }
+        }
+    }
+
+    fn refuse(&mut self, refused: &Refused) {
+        self.signals.refuse(refused.number, refused.refusal);
+        self.signals.expect_leftovers();
+        self.ready.extend_from_slice(&refused.instead);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Some(mut screen) = this.screen.take() else { return this.poll_raw(cx, buffer) };
+        let polled = loop {
+            if !this.ready.is_empty() {
+                hand_over(&mut this.ready, buffer);
+                break Poll::Ready(Ok(()));
+            }
+            if screen.is_over() {
+                // The answer to the refused request ends the connection; no byte of the client's matters any more.
+                break Poll::Pending;
+            }
+            let before = buffer.filled().len();
+            let polled = this.poll_raw(cx, buffer);
+            if !matches!(polled, Poll::Ready(Ok(()))) {
+                break polled;
+            }
+            let ended = buffer.filled().len() == before;
+            this.screen(&mut screen, buffer, before);
+            if buffer.filled().len() > before || (ended && this.ready.is_empty()) {
+                break Poll::Ready(Ok(()));
+            }
+        };
+        this.screen = Some(screen);
+        polled
+    }
+}
+
+fn hand_over(bytes: &mut impl Buf, buffer: &mut ReadBuf<'_>) {
+    let length = buffer.remaining().min(bytes.chunk().len());
+    buffer.put_slice(&bytes.chunk()[..length]);
+    bytes.advance(length);
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
@@ -142,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 0
             }
         };
-        if self.leftovers.are(TUNNEL) {
+        if self.signals.closes_by(LEAVE) {
             return Poll::Ready(Ok(()));
         }
         self.poll_linger(cx, gone).map(Ok)

@@ -80,6 +80,7 @@ fn heads_and_lines_that_are_too_long_are_refused() {
     check(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000)), 400);
     let lines = "X: 0123456789\r\n".repeat(90);
     check(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"), 200);
+    check(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines.repeat(3)), 400);
     let answer = gateway.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000)));
     assert!(answer.text().starts_with("Request header or cookie too large\n"), "{}", answer.text());
     assert_eq!(answer.header("connection"), Some("close"));
@@ -87,18 +88,49 @@ fn heads_and_lines_that_are_too_long_are_refused() {
 }
 
 #[test]
-fn a_chunked_request_with_a_length_is_read_by_its_chunks_alone_and_ends_its_connection() {
+fn framing_that_says_two_things_is_refused_with_a_body_and_a_log_line() {
     let backend = Backend::saying(HELLO);
     let gateway = Gateway::before(backend.address);
-    for head in ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"] {
+    let heads = [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+        "Content-Length: 4\r\nContent-Length: 4",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    ];
+    for head in heads {
         let mut client = gateway.connect();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer("GET").status, 200);
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.send(
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n{head}\r\n\r\n0\r\n\r\n{smuggled}").as_bytes(),
+        );
         let answer = client.answer("POST");
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert_eq!((answer.status, answer.header("connection")), (400, Some("close")), "{head}");
+        assert!(answer.text().contains("<p>Bad request.</p>"), "{}", answer.text());
         assert!(client.is_closed());
-        assert_eq!((backend.last().body.as_slice(), backend.last().header("content-length")), (&b"abc"[..], Some("3")));
     }
-    assert_eq!(backend.seen().len(), 2);
+    assert_eq!(backend.seen().len(), heads.len());
+    assert!(gateway.is_deserted());
+    let refused = gateway.log_lines().iter().filter(|line| line.contains("\"POST /x HTTP/1.1\" 400 ")).count();
+    assert_eq!(refused, heads.len());
+}
+
+#[test]
+fn requests_in_pieces_and_in_heaps_are_the_same_requests() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let request = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let mut client = gateway.connect();
+    client.send(request.repeat(3).as_bytes());
+    for _ in 0..3 {
+        assert_eq!(client.answer("POST").text(), "hello");
+    }
+    for piece in request.as_bytes().chunks(7) {
+        client.send(piece);
+    }
+    assert_eq!(client.answer("POST").text(), "hello");
+    assert!(backend.seen().iter().all(|seen| seen.body == b"abc"));
 }
 
 #[test]
