@@ -108,13 +108,21 @@ pub struct Reply {
 }
 
 /// When things happened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Timing {
     /// End of the last choice of an address.
     pub balanced_at: Instant,
     /// First byte of the answer, or the failure of the last try.
     pub answered_at: Instant,
     pub tries: u32,
+}
+
+/// For logs, where instants say nothing.
+impl std::fmt::Debug for Timing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let waited_ms = self.answered_at.saturating_duration_since(self.balanced_at).as_millis();
+        f.debug_struct("Timing").field("tries", &self.tries).field("waited_ms", &waited_ms).finish()
+    }
 }
 
 /// Why the body of an answer ended before its end.
