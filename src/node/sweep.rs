@@ -31,27 +31,14 @@ pub async fn run(ledger: Arc<Ledger>, stop: CancellationToken) {
     }
 }
 
-/// Answers how many entities went.
+/// Answers how many entities went. Looks for them off the runtime and outside of the transaction.
 async fn sweep(ledger: &Arc<Ledger>, now_s: i64) -> Result<usize, WriteError> {
-    let (candidates, looked_at) = (ledger.clone(), move |ledger: &Ledger| over(ledger, now_s));
-    let found = tokio::task::spawn_blocking(move || looked_at(&candidates)).await.unwrap_or_default();
+    let looked_at = ledger.clone();
+    let found = tokio::task::spawn_blocking(move || over(&looked_at, now_s)).await.unwrap_or_default();
     if found.is_empty() {
         return Ok(0);
     }
-    // A draft of the distant past sees what is over now, and can delete it.
-    let (swept, _) = ledger
-        .write(0, |draft| {
-            let mut swept = 0;
-            for (kind, id) in found {
-                let over = draft.get(kind, id).is_some_and(|entity| expired(kind, &entity.doc(), now_s));
-                if over && draft.delete(kind, id)? {
-                    swept += 1;
-                }
-            }
-            Ok(swept)
-        })
-        .await?;
-    Ok(swept)
+    ledger.write(now_s, |draft| Ok(draft.sweep(&found))).await.map(|(swept, _)| swept)
 }
 
 fn over(ledger: &Ledger, now_s: i64) -> Vec<(Kind, Uuid)> {
@@ -63,4 +50,33 @@ fn over(ledger: &Ledger, now_s: i64) -> Vec<(Kind, Uuid)> {
         .map(|entity| (entity.kind(), entity.id()))
         .take(BATCH_MAX)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::Entity;
+    use crate::store::Store;
+    use crate::store::embedded::Embedded;
+
+    const NOW_S: i64 = 1_000;
+
+    fn key(number: u8, expires_at: i64) -> Arc<Entity> {
+        let id = Uuid::from_u128(number.into());
+        let text = format!(r#"{{"id":"{id}","key":"{number}","ttl":9,"created_at":1,"expires_at":{expires_at}}}"#);
+        Arc::new(Entity::from_text(Kind::KEYAUTH_CREDENTIALS, &text).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_over_goes_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).unwrap();
+        let contents = store.load().await.unwrap();
+        let ledger = Arc::new(Ledger::new(Arc::new(store), contents));
+        ledger.replace_all(vec![key(1, NOW_S - 1), key(2, NOW_S + 60)]).await.unwrap();
+        assert_eq!(sweep(&ledger, NOW_S).await.unwrap(), 1);
+        assert_eq!(sweep(&ledger, NOW_S).await.unwrap(), 0);
+        let (left, _) = ledger.entities();
+        assert_eq!(left.iter().map(|entity| entity.id().as_u128()).collect::<Vec<_>>(), [2]);
+    }
 }

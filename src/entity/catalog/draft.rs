@@ -76,12 +76,11 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
-    /// Deletes at most `max` entities whose `ttl` is over, and what cascades from them. Answers how many of them it
-    /// found; as many as `max` means that there may be more. Whoever wants them gone for good calls this now and then.
-    pub fn sweep(&mut self, max: usize) -> usize {
-        let kinds = Kind::all().iter().filter(|kind| kind.ttl);
-        let over = kinds.flat_map(|kind| self.catalog.all(*kind)).filter(|entity| self.over(entity));
-        let over: Vec<_> = over.take(max).map(|entity| (entity.kind(), entity.id())).collect();
+    /// Deletes those of `candidates` whose `ttl` is over, and what cascades from them. Answers how many of them went.
+    /// Whoever looks for candidates does so outside of the transaction: that reads every document.
+    pub fn sweep(&mut self, candidates: &[(Kind, Uuid)]) -> usize {
+        let over = |&&(kind, id): &&(Kind, Uuid)| self.stored(kind, id).is_some_and(|entity| self.over(entity));
+        let over: Vec<_> = candidates.iter().filter(over).copied().collect();
         over.iter().for_each(|(kind, id)| self.evict(*kind, *id));
         over.len()
     }

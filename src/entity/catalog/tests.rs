@@ -244,22 +244,23 @@ fn the_expired_do_not_exist_and_make_way() {
 }
 
 #[test]
-fn a_sweep_takes_the_expired_and_no_more_than_asked() {
+fn a_sweep_takes_the_expired_among_the_candidates() {
     let key = |number: u8, ends: Value| {
         checked(Kind::KEYAUTH_CREDENTIALS, number, json!({"key": number.to_string(), "expires_at": ends}))
     };
     let base =
         catalog([key(1, json!(NOW_S + 1)), key(2, json!(NOW_S + 1)), key(3, json!(NOW_S + 2)), key(4, Value::Null)]);
-    let check = |now_s: i64, max: usize, expected: &[u8]| {
+    let check = |now_s: i64, candidates: &[u8], expected: &[u8]| {
+        let candidates: Vec<_> = candidates.iter().map(|number| (Kind::KEYAUTH_CREDENTIALS, id(*number))).collect();
         let mut draft = Draft::new(&base, now_s);
-        assert_eq!(draft.sweep(max), expected.len());
+        assert_eq!(draft.sweep(&candidates), expected.len());
         let ends: Vec<_> = draft.into_changes().iter().map(|change| (change.id, change.entity.is_none())).collect();
         assert_eq!(ends, expected.iter().map(|number| (id(*number), true)).collect::<Vec<_>>(), "at {now_s}");
     };
-    check(NOW_S, 9, &[]);
-    check(NOW_S + 1, 9, &[1, 2]);
-    check(NOW_S + 9, 9, &[1, 2, 3]);
-    check(NOW_S + 9, 2, &[1, 2]);
+    check(NOW_S, &[1, 2, 3, 4], &[]);
+    check(NOW_S + 1, &[1, 2, 3, 4], &[1, 2]);
+    check(NOW_S + 9, &[1, 2, 3, 4, 5], &[1, 2, 3]);
+    check(NOW_S + 9, &[2], &[2]);
 }
 
 /// The rules once more, by looking at everything every time.

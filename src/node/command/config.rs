@@ -58,7 +58,7 @@ fn db_import(file: &Path, settings: &Settings) -> Result<(), Failure> {
     database::with_ledger(settings, async |ledger| {
         let imported = ledger.write(now_s(), |draft| loaded.import(draft)).await;
         imported.map(|_| ()).map_err(|error| match error {
-            WriteError::Rejected(rejection) => format!("Failed importing:\n{rejection:?}"),
+            WriteError::Rejected(rejection) => format!("Failed importing:\n{}", rejection.message()),
             WriteError::Store(error) => error.to_string(),
         })
     })?;
