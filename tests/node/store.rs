@@ -5,6 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use tidegate::entity::catalog::Draft;
+use tidegate::entity::declare::Plugins;
+use tidegate::entity::problem::Rejection;
+use tidegate::entity::write::{Intent, prepare};
 use tidegate::entity::{Change, Entity, Kind};
 use tidegate::store::declarative::Declarative;
 use tidegate::store::embedded::Embedded;
@@ -298,6 +303,96 @@ async fn ledgers_replace_everything_in_writable_stores_too() {
     .await;
 }
 
+/// What `POST` does.
+fn insert(draft: &mut Draft<'_>, kind: Kind, body: Value) -> Result<Uuid, Rejection> {
+    let Value::Object(body) = body else { panic!("{body}") };
+    let checked = prepare(kind, body, Intent::Insert, draft, &Plugins::default(), 0)?;
+    draft.insert(checked).map(|entity| entity.id())
+}
+
+async fn post(ledger: &Ledger, kind: Kind, body: Value) -> Result<Uuid, WriteError> {
+    ledger.write(0, |draft| insert(draft, kind, body)).await.map(|(id, _)| id)
+}
+
+async fn delete(ledger: &Ledger, kind: Kind, id: Uuid) -> Result<bool, WriteError> {
+    ledger.write(0, |draft| draft.delete(kind, id)).await.map(|(deleted, _)| deleted)
+}
+
+fn rejection<T>(result: Result<T, WriteError>) -> Rejection {
+    match result {
+        Err(WriteError::Rejected(rejection)) => rejection,
+        Err(WriteError::Store(error)) => panic!("{error}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[tokio::test]
+async fn rules_hold_between_nodes_that_know_nothing_of_each_other_yet() {
+    each(async |open| {
+        let (here, there) = (Ledger::new(open(), Contents::default()), Ledger::new(open(), Contents::default()));
+        let service = post(&here, Kind::SERVICES, json!({"name": "s", "host": "h"})).await.unwrap();
+        let taken = rejection(post(&there, Kind::SERVICES, json!({"name": "s", "host": "h"})).await);
+        assert!(matches!(taken, Rejection::UniqueTaken { .. }), "{taken:?}");
+        let route = json!({"name": "r", "hosts": ["a.test"], "service": {"name": "s"}});
+        let route = post(&there, Kind::ROUTES, route).await.unwrap();
+        let kept = rejection(delete(&here, Kind::SERVICES, service).await);
+        assert_eq!(kept, Rejection::StillReferenced { kind: Kind::SERVICES, by: Kind::ROUTES });
+        assert!(delete(&here, Kind::ROUTES, route).await.unwrap());
+        assert!(delete(&there, Kind::SERVICES, service).await.unwrap());
+
+        // Longer than an index takes.
+        let long = "u".repeat(9_000);
+        let consumer = post(&here, Kind::CONSUMERS, json!({"username": long})).await.unwrap();
+        assert!(matches!(
+            rejection(post(&there, Kind::CONSUMERS, json!({"username": long})).await),
+            Rejection::UniqueTaken { .. }
+        ));
+        let key = json!({"key": "k", "consumer": {"id": consumer}});
+        post(&there, Kind::KEYAUTH_CREDENTIALS, key).await.unwrap();
+        // As every store hands it back: member for member, in the order of the declaration.
+        assert_eq!(standing(open().load().await.unwrap().entities), standing(there.entities().0));
+        assert!(delete(&here, Kind::CONSUMERS, consumer).await.unwrap());
+        assert!(there.catch_up().await.unwrap());
+        assert_eq!((there.entities().0.len(), here.entities().0.len()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_and_references_edited_by_hand_hold_from_the_next_write_on() {
+    let database = Server::shared().create_database();
+    let ledger = Ledger::new(postgres_in(&database), Contents::default());
+    let bob = post(&ledger, Kind::CONSUMERS, json!({"username": "bob"})).await.unwrap();
+    let key = json!({"key": "k", "consumer": {"id": bob}});
+    post(&ledger, Kind::KEYAUTH_CREDENTIALS, key).await.unwrap();
+    let keys = || database.sql("SELECT string_agg(key, ' ' ORDER BY key) FROM entity_keys");
+    let references = || database.sql("SELECT string_agg(field || ' ' || on_delete, ', ') FROM entity_refs");
+    assert_eq!((keys(), references()), ("key=k username=bob".into(), "consumer cascade".into()));
+
+    database.sql("UPDATE entities SET doc = doc || '{\"username\": \"eve\"}' WHERE kind = 'consumers'");
+    // A second eve: the first keeps the key.
+    database.sql(
+        "INSERT INTO entities (kind, id, doc) SELECT 'consumers', id, jsonb_build_object('id', id, 'username', 'eve')
+         FROM (SELECT gen_random_uuid() AS id) AS new",
+    );
+    database.sql("INSERT INTO entities (kind, id, doc) SELECT 'things', id, jsonb_build_object('id', id) FROM (SELECT gen_random_uuid() AS id) AS new");
+    let taken = rejection(post(&ledger, Kind::CONSUMERS, json!({"username": "eve"})).await);
+    assert!(matches!(taken, Rejection::UniqueTaken { .. }));
+    post(&ledger, Kind::CONSUMERS, json!({"username": "bob"})).await.unwrap();
+    assert_eq!((keys(), references()), ("key=k username=bob username=eve".into(), "consumer cascade".into()));
+    assert_eq!(database.sql("SELECT count(*) FROM entities WHERE by_hand"), "0");
+
+    database.sql(&format!("DELETE FROM entities WHERE id = '{bob}'"));
+    assert!(ledger.catch_up().await.unwrap());
+    assert_eq!(ledger.read(|catalog| catalog.count(Kind::KEYAUTH_CREDENTIALS)), 0, "went along");
+    assert_eq!(ledger.read(|catalog| catalog.count(Kind::CONSUMERS)), 2);
+
+    let service = post(&ledger, Kind::SERVICES, json!({"host": "h"})).await.unwrap();
+    post(&ledger, Kind::ROUTES, json!({"hosts": ["a"], "service": {"id": service}})).await.unwrap();
+    let refused = database.try_sql(&format!("DELETE FROM entities WHERE id = '{service}'")).unwrap_err();
+    assert!(refused.contains("still referenced"), "{refused}");
+}
+
 #[tokio::test]
 async fn edits_by_hand_have_revisions_and_a_place_in_the_log() {
     let database = Server::shared().create_database();
@@ -550,7 +645,7 @@ async fn a_write_waits_for_a_lock_no_longer_than_promised() {
 async fn thousands_of_changes_are_one_transaction() {
     each(async |open| {
         let ledger = Ledger::new(open(), Contents::default());
-        let entities: Vec<_> = (0..3_000).map(|number| service(number, "a")).collect();
+        let entities: Vec<_> = (0..1_500).map(|number| service(number, "a")).collect();
         assert_eq!(ledger.replace_all(entities.clone()).await.unwrap(), Revision::new(1, 1));
         assert_eq!(ledger.entities().0, entities);
         assert_eq!(standing(open().load().await.unwrap().entities), standing(entities));
