@@ -50,6 +50,12 @@ struct Held {
     published: watch::Sender<Revision>,
 }
 
+/// What a reader lacked, ready to be taken in under the lock.
+enum News {
+    Changes(Vec<Change>, Revision),
+    Everything(Catalog),
+}
+
 /// Why a write did not happen.
 #[derive(Debug)]
 pub enum WriteError {
@@ -111,12 +117,12 @@ impl Ledger {
     pub async fn catch_up(&self) -> Result<bool, StoreError> {
         let seen = self.revision();
         let missed = self.noting(self.store.since(seen).await)?;
-        Ok(self.held.adopt(seen, missed))
+        Ok(self.held.adopt(seen, News::indexed(missed).await?))
     }
 
     /// Takes in what somebody else decided. What is not newer than what stands here is left alone.
     pub fn take(&self, missed: Missed) {
-        self.held.adopt_newer(missed);
+        self.held.adopt_newer(News::of(missed));
     }
 
     /// Replaces everything (a declarative configuration).
@@ -131,7 +137,7 @@ impl Ledger {
         let _turn = self.turn.lock().await;
         let seen = self.revision();
         let revision = self.noting(self.store.replace(entities.clone()).await)?;
-        self.held.adopt(seen, Missed::Everything(Contents { revision, entities }));
+        self.held.adopt(seen, News::indexed(Missed::Everything(Contents { revision, entities })).await?);
         Ok(revision)
     }
 
@@ -159,7 +165,7 @@ impl Ledger {
         }
         let deadline = Instant::now() + limit;
         let (turn, mut transaction) = self.open(deadline).await.map_err(WriteError::Store)?;
-        self.held.adopt_newer(transaction.missed());
+        self.held.adopt_newer(News::indexed(transaction.missed()).await.map_err(WriteError::Store)?);
         let (answer, changes) = self.read(decide).map_err(WriteError::Rejected)?;
         if changes.is_empty() {
             return Ok((answer, self.revision()));
@@ -195,7 +201,7 @@ impl Ledger {
             let _turn = turn;
             let committed = timeout_at(deadline + COMMIT_LIMIT, transaction.commit(changes.clone())).await;
             let revision = committed.unwrap_or_else(|_| Err(unknown()))?;
-            held.adopt_newer(Missed::Changes { changes, revision });
+            held.adopt_newer(News::Changes(changes, revision));
             Ok(revision)
         };
         let settled = timeout_at(deadline, tokio::spawn(settle)).await;
@@ -221,39 +227,33 @@ impl Held {
     }
 
     /// Takes in what the store answered about `seen`: all of it, even backwards, unless the catalog moved meanwhile.
-    fn adopt(&self, seen: Revision, missed: Missed) -> bool {
-        self.take_in(missed, |standing, revision| standing == seen || standing < revision)
+    fn adopt(&self, seen: Revision, news: News) -> bool {
+        self.take_in(news, |standing, revision| standing == seen || standing < revision)
     }
 
-    fn adopt_newer(&self, missed: Missed) -> bool {
-        self.take_in(missed, |standing, revision| standing < revision)
+    fn adopt_newer(&self, news: News) -> bool {
+        self.take_in(news, |standing, revision| standing < revision)
     }
 
     /// Answers whether anything came. Changes that partly stand already do no harm: each is a whole state.
-    fn take_in(&self, missed: Missed, wanted: impl FnOnce(Revision, Revision) -> bool) -> bool {
-        let revision = match &missed {
-            Missed::Changes { revision, .. } => *revision,
-            Missed::Everything(contents) => contents.revision,
-        };
-        // Built before the lock: readers never wait for a whole configuration to be indexed.
-        let replacement = match missed {
-            Missed::Everything(contents) => Err(Catalog::of(contents.entities, revision)),
-            Missed::Changes { changes, .. } => Ok(changes),
-        };
+    fn take_in(&self, news: News, wanted: impl FnOnce(Revision, Revision) -> bool) -> bool {
+        let revision = news.revision();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         let standing = catalog.revision();
         if standing == revision || !wanted(standing, revision) {
             return false;
         }
-        let replaced = match replacement {
-            Ok(changes) => {
+        let replaced = match news {
+            News::Changes(changes, revision) => {
                 catalog.apply(&changes, revision);
                 None
             }
-            Err(everything) => Some(std::mem::replace(&mut *catalog, everything)),
+            News::Everything(everything) => Some(std::mem::replace(&mut *catalog, everything)),
         };
+        // The old world is taken apart after readers are let in to the new one.
         drop(catalog);
-        if replaced.is_some() && standing != Revision::default() && standing.epoch != revision.epoch {
+        let other_history = standing != Revision::default() && standing.epoch != revision.epoch;
+        if replaced.is_some() && other_history {
             tracing::warn!(%standing, %revision, "the history of the configuration was replaced by another; adopted it");
         }
         self.publish();
@@ -266,6 +266,33 @@ impl Held {
             let standing = self.read(Catalog::revision);
             std::mem::replace(published, standing) != standing
         });
+    }
+}
+
+impl News {
+    fn of(missed: Missed) -> Self {
+        match missed {
+            Missed::Changes { changes, revision } => Self::Changes(changes, revision),
+            Missed::Everything(contents) => Self::Everything(Catalog::of(contents.entities, contents.revision)),
+        }
+    }
+
+    /// As `of`, with a whole configuration indexed off the runtime: that takes a moment.
+    async fn indexed(missed: Missed) -> Result<Self, StoreError> {
+        match missed {
+            Missed::Changes { .. } => Ok(Self::of(missed)),
+            Missed::Everything(_) => {
+                let indexing = tokio::task::spawn_blocking(|| Self::of(missed)).await;
+                indexing.map_err(|error| StoreError::Broken(format!("the configuration cannot be indexed: {error}")))
+            }
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Changes(_, revision) => *revision,
+            Self::Everything(catalog) => catalog.revision(),
+        }
     }
 }
 

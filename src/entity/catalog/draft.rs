@@ -136,11 +136,12 @@ impl<'a> Draft<'a> {
         let kind = entity.kind();
         for (key, members) in unique_keys(kind, entity.doc()) {
             let Some(holder) = self.holder(kind, &key) else { continue };
-            let (id, over) = (holder.id(), self.over(holder));
-            if over && id != entity.id() {
-                self.evict(kind, id);
-            } else if !over && !(by_itself && id == entity.id()) {
-                return Err(Rejection::UniqueTaken { key: members });
+            let id = holder.id();
+            match (self.over(holder), id == entity.id()) {
+                (true, true) => {}
+                (true, false) => self.evict(kind, id),
+                (false, true) if by_itself => {}
+                (false, _) => return Err(Rejection::UniqueTaken { key: members }),
             }
         }
         Ok(())
