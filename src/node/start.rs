@@ -63,7 +63,9 @@ async fn live(settings: Settings, telemetry: &Telemetry) -> Result<(), String> {
     log_settings(&settings);
     let mut node = Node::assemble(settings, telemetry).await?;
     let ended = node.serve(&mut signals, telemetry).await;
-    node.stop(&mut signals).await;
+    // A node that could not start was never in anybody's rotation.
+    let delay = if ended.is_ok() { node.settings.node.drain.delay } else { Duration::ZERO };
+    node.stop(&mut signals, delay).await;
     ended
 }
 
@@ -201,16 +203,16 @@ impl Node {
 
     /// Says that it drains, goes on for a while, stops accepting, finishes what runs; the proxy ports close last.
     /// A second signal ends the wait.
-    async fn stop(self, signals: &mut Signals) {
-        let drain = self.settings.node.drain;
+    async fn stop(self, signals: &mut Signals, delay: Duration) {
+        let limit = self.settings.node.drain.timeout;
         self.draining.cancel();
-        tracing::info!(delay_s = drain.delay.as_secs(), timeout_s = drain.timeout.as_secs(), "draining");
+        tracing::info!(delay_s = delay.as_secs(), limit_s = limit.as_secs(), "draining");
         let (admin, proxy) = (self.admin, self.proxy);
         let wind_down = async {
-            tokio::time::sleep(drain.delay).await;
-            admin.drain(ADMIN_DRAIN.min(drain.timeout)).await;
+            tokio::time::sleep(delay).await;
+            admin.drain(ADMIN_DRAIN.min(limit)).await;
             if let Some(proxy) = proxy {
-                proxy.drain(drain.timeout).await;
+                proxy.drain(limit).await;
             }
         };
         tokio::select! {

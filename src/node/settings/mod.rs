@@ -29,6 +29,8 @@ pub struct Settings {
     pub admin: edge::Admin,
     pub database: durable::Database,
     pub cluster: durable::Cluster,
+    /// Kong: `database` is `postgres` unless something else is said. Here it is not, which must not go unseen.
+    postgres_forgotten: bool,
     /// `configuration` of `GET /`.
     pub document: serde_json::Value,
     /// The file that was read.
@@ -57,6 +59,7 @@ impl Settings {
             document: reader.document(),
             without_effect: said::without_effect(&said).into_iter().map(str::to_owned).collect(),
             unknown: unknown(&said),
+            postgres_forgotten: said.text("pg_host").is_some() && said.text("database").is_none(),
             file: said.file,
             node,
         };
@@ -73,7 +76,12 @@ impl Settings {
                 listeners.join(", ")
             )
         });
-        open.into_iter().collect()
+        let forgotten = self.postgres_forgotten.then(|| {
+            "pg_host is set and database is not: entities rest in the embedded store; set database = postgres to use \
+             PostgreSQL"
+                .to_owned()
+        });
+        open.into_iter().chain(forgotten).collect()
     }
 }
 

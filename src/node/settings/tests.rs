@@ -167,6 +167,13 @@ fn a_token_closes_the_admin_api() {
     assert_eq!(load("admin_listen = off").warnings().len(), 0);
 }
 
+#[test]
+fn a_database_that_kong_would_use_and_we_do_not_is_mentioned() {
+    assert_eq!(load("pg_host = db").warnings().len(), 1);
+    assert_eq!(load("pg_host = db\ndatabase = postgres").warnings().len(), 0);
+    assert_eq!(load("pg_host = db\ndatabase = embedded").warnings().len(), 0);
+}
+
 proptest! {
     #[test]
     fn any_bytes_load_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
