@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod balancer;
+pub mod cluster;
 pub mod counter;
 pub mod entity;
 pub mod listen;

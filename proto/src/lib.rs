@@ -3,8 +3,13 @@
 //! Vocabulary and codec only: no sockets, no clocks. `bincode` lives here and nowhere else, always behind a
 //! byte limit, with a version byte in front and nothing allowed behind.
 
+pub mod frame;
 mod revision;
 mod snapshot;
+mod stamp;
+mod vector;
 
 pub use revision::Revision;
 pub use snapshot::{Malformed, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};
+pub use stamp::Stamp;
+pub use vector::Vector;

@@ -1,0 +1,1 @@
+//! The hybrid logical clock that stamps writes of the embedded store.
