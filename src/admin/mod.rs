@@ -39,6 +39,7 @@ use crate::admin::info::About;
 use crate::admin::server::{Limits, Stop, Surface, listen};
 use crate::admin::status::Status;
 use crate::admin::token::Door;
+use crate::cluster::core::view::Cluster;
 use crate::entity::declare::Plugins;
 use crate::listen::Traffic;
 use crate::listen::access_log::AccessLog;
@@ -84,6 +85,10 @@ pub struct Handles {
     pub live: Arc<Live>,
     pub plugins: Plugins,
     pub traffic: Arc<Traffic>,
+    /// Who else there is, and what they run.
+    pub cluster: Arc<dyn Cluster>,
+    /// Cancelled when the node is told to leave the cluster: it then drains, says goodbye and ends.
+    pub leave: CancellationToken,
     /// Cancelled when the node drains, by a signal or by `POST /status/ready`.
     pub draining: CancellationToken,
     pub log_level: Arc<dyn LogLevel>,

@@ -4,15 +4,18 @@
 //! whoever it came from, and close last. The Admin API is there from the beginning and says what is missing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tidegate_proto::Revision;
+use tidegate_proto::{Revision, Vector};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Handles};
+use crate::cluster::core::solo::Solo;
+use crate::cluster::core::view::{Cluster, Member, State};
 use crate::counter::Counters;
+use crate::entity::catalog::Catalog;
 use crate::entity::declare::Plugins;
 use crate::listen::Traffic;
 use crate::listen::access_log::Target;
@@ -86,6 +89,9 @@ struct Node {
     revisions: watch::Receiver<Revision>,
     first_contact: Option<oneshot::Receiver<Result<(), String>>>,
     place: String,
+    cluster: Arc<dyn Cluster>,
+    /// Cancelled when the Admin API was told that this node leaves.
+    leave: CancellationToken,
     draining: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -98,12 +104,15 @@ impl Node {
         let edge = Edge::open(&settings)?;
         let opened = stores::open(&settings, &plugins).await?;
         let (ledger, live, traffic) = (opened.ledger.clone(), Arc::new(Live::default()), Arc::new(Traffic::default()));
-        let draining = CancellationToken::new();
+        let (draining, leave) = (CancellationToken::new(), CancellationToken::new());
+        let cluster = cluster(&settings, &node_id, &ledger);
         let handles = Handles {
             ledger: ledger.clone(),
             live: live.clone(),
             plugins,
             traffic: traffic.clone(),
+            cluster: cluster.clone(),
+            leave: leave.clone(),
             draining: draining.clone(),
             log_level: Arc::new(telemetry.level.clone()),
         };
@@ -124,6 +133,8 @@ impl Node {
             ledger,
             first_contact: None,
             place: opened.place.clone(),
+            cluster,
+            leave,
             draining,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -168,6 +179,7 @@ impl Node {
                 }
                 _ = self.revisions.changed(), if self.publisher.is_some() => self.start_publisher(),
                 _ = self.published.changed(), if self.proxy.is_none() => self.open_proxy()?,
+                () = self.leave.cancelled() => return Ok(()),
                 asked = signals.next() => match asked {
                     Asked::Reload => self.reload(telemetry),
                     Asked::Stop => return Ok(()),
@@ -219,6 +231,7 @@ impl Node {
             () = wind_down => {}
             () = hurried(signals) => tracing::warn!("told to stop again, not waiting any longer"),
         }
+        let _ = tokio::time::timeout(LAST_WORDS, self.cluster.leave()).await;
         self.stop.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
@@ -237,6 +250,27 @@ async fn first_answer(waiting: &mut Option<oneshot::Receiver<Result<(), String>>
 
 async fn hurried(signals: &mut Signals) {
     while signals.next().await != Asked::Stop {}
+}
+
+/// A node without a mesh is its own cluster.
+fn cluster(settings: &Settings, node_id: &str, ledger: &Arc<Ledger>) -> Arc<dyn Cluster> {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let me = Member {
+        node_id: node_id.to_owned(),
+        region: settings.node.region.clone(),
+        address: String::new(),
+        state: State::Alive,
+        incarnation: u64::try_from(started.as_millis()).unwrap_or_default(),
+        version: crate::VERSION.to_owned(),
+        revision: Revision::default(),
+        digest: 0,
+        rtt_ms: None,
+        last_heard_ms: 0,
+        hostname: crate::node::identity::hostname(),
+        draining: false,
+    };
+    let ledger = ledger.clone();
+    Arc::new(Solo::new(me, move || Vector::of_database(ledger.read(Catalog::revision))))
 }
 
 fn node_id(settings: &Settings) -> Result<String, String> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod crud;
 mod declarative;
 mod health;
@@ -23,6 +24,7 @@ use crate::admin::api::Api;
 use crate::admin::config::Loader;
 use crate::admin::front::{self, Service};
 use crate::admin::status::Status;
+use crate::admin::tests::cluster::Mesh;
 use crate::admin::{Handles, LogLevel, Options, about, api, status};
 use crate::entity::{Change, Entity};
 use crate::listen::access_log::{AccessLog, Target};
@@ -108,6 +110,7 @@ pub(super) struct Node {
     pub status: Status,
     pub store: Arc<Memory>,
     pub handles: Handles,
+    pub mesh: Arc<Mesh>,
 }
 
 /// An answer as a client reads it.
@@ -129,11 +132,14 @@ impl Node {
 
     pub(super) fn with(declarative: bool, adjust: impl FnOnce(&mut Options)) -> Self {
         let store = Arc::new(Memory { declarative, ..Memory::default() });
+        let mesh = Arc::new(Mesh::default());
         let handles = Handles {
             ledger: Arc::new(Ledger::new(store.clone(), Contents::default())),
             live: Arc::default(),
             plugins: plugin::declarations(),
             traffic: Arc::default(),
+            cluster: mesh.clone(),
+            leave: CancellationToken::new(),
             draining: CancellationToken::new(),
             log_level: Arc::new(Level::default()),
         };
@@ -145,6 +151,7 @@ impl Node {
             status: status(&options, about, loader, handles.clone()),
             store,
             handles,
+            mesh,
         }
     }
 

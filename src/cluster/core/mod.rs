@@ -5,4 +5,5 @@ pub mod keeper;
 pub mod members;
 pub mod registers;
 pub mod replica;
+pub mod solo;
 pub mod view;

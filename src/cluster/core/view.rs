@@ -7,6 +7,7 @@ use tidegate_proto::{Revision, Vector};
 pub struct Member {
     pub node_id: String,
     pub region: String,
+    /// Where peers dial it, `IP:PORT`; empty: it has no mesh.
     pub address: String,
     pub state: State,
     pub incarnation: u64,
@@ -30,6 +31,18 @@ pub enum State {
     Left,
 }
 
+impl State {
+    /// The word for it in `GET /cluster` and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+            Self::Left => "left",
+        }
+    }
+}
+
 /// The whole view of one node at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
@@ -40,6 +53,13 @@ pub struct View {
     pub converged: bool,
     /// This node first, then by node id.
     pub nodes: Vec<Member>,
+}
+
+impl View {
+    /// Whether this node has a mesh at all.
+    pub fn has_mesh(&self) -> bool {
+        self.nodes.first().is_some_and(|me| !me.address.is_empty())
+    }
 }
 
 /// Counters of the cluster layer, for `/metrics`.
