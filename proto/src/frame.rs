@@ -1,18 +1,36 @@
-//! The frames that nodes exchange, and the envelope around them. `README.md` is the specification.
+//! The frames that nodes exchange. `README.md` is the specification; `codec` turns them into bytes and back.
 //!
-//! Envelope: version byte, kind (u16), then the bincode of the body. A body ends with `More`: members that later
-//! versions add, by number, so that older nodes can pass over what they do not know.
+//! A body ends with `More`: members that later versions add, by number, so that older nodes can pass over what they do
+//! not know. Decoding holds every bound that is written here, so what a frame costs in memory is a small multiple of its
+//! length. Members of optional type at the end lost to `More`: bincode cannot tell a missing member from a damaged one.
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound::{bytes, changes, cursor, more, name, optional_document, records, spans, text, write_bytes};
 use crate::{Revision, Vector};
+
+pub use crate::codec::{Decoded, Malformed, Versions};
+pub use crate::kind::Kind;
 
 /// The version that this crate writes.
 pub const VERSION: u8 = 1;
 /// The oldest version that it reads.
 pub const VERSION_OLDEST: u8 = 1;
-/// The longest frame, in bytes; more is refused before anything is allocated for it.
-pub const FRAME_LEN_MAX: usize = 1 << 20;
+/// The longest frame of any kind, in bytes; more is refused before anything is allocated for it. It leaves room for the
+/// largest document that the Admin API accepts by default (10 MB). See `Kind::len_max` for the kinds' own bounds.
+pub const FRAME_LEN_MAX: usize = 16 << 20;
+/// The longest `Records` before compression, in bytes.
+pub const RECORDS_LEN_MAX: usize = FRAME_LEN_MAX;
+/// The longest name: a node, an origin, a kind of entity. Bytes.
+pub const NAME_LEN_MAX: usize = 64;
+/// The longest cluster id, address, region and program version, in bytes.
+pub const TEXT_LEN_MAX: usize = 128;
+/// Most spans in a frame. How many changes a span has is bounded by the frame's length.
+pub const SPANS_MAX: usize = 1_000;
+/// Most different kinds of entities in a frame.
+pub const KINDS_MAX: usize = 256;
+/// Most members in a `More`.
+pub const MORE_MAX: usize = 64;
 
 /// One message between nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,28 +54,38 @@ pub enum Frame {
     Leave(Leave),
     /// Not now: try again after some time, or somewhere else.
     Busy(Busy),
+    /// What a second version adds, for the tests of two versions.
+    #[cfg(test)]
+    Probe(Probe),
 }
 
-/// Members that a later version added, by number.
+/// Members that a later version added, by number; the numbers ascend.
 pub type More = Vec<(u16, Vec<u8>)>;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// Fingerprint of cluster name and secret.
+    #[serde(deserialize_with = "text")]
     pub cluster_id: String,
+    #[serde(deserialize_with = "name")]
     pub node_id: String,
+    #[serde(deserialize_with = "text")]
     pub region: String,
     /// Unix ms at the start of the process, larger at each start.
     pub incarnation: u64,
     /// Where peers dial, `IP:PORT`.
+    #[serde(deserialize_with = "text")]
     pub address: String,
     /// Of the program.
+    #[serde(deserialize_with = "text")]
     pub version: String,
     /// Versions of this protocol that the sender reads.
     pub oldest: u8,
     pub newest: u8,
     /// `postgres` or `embedded`: histories of different stores do not mix.
+    #[serde(deserialize_with = "name")]
     pub store: String,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
@@ -74,6 +102,7 @@ pub struct Beat {
     pub echo_age_ms: u32,
     /// The sender stops taking traffic.
     pub draining: bool,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
@@ -81,47 +110,57 @@ pub struct Beat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Span {
     pub epoch: u64,
+    #[serde(deserialize_with = "name")]
     pub origin: String,
     /// Applies where the count of `origin` is at least `after` and less than `upto`.
     pub after: u64,
     pub upto: u64,
+    #[serde(deserialize_with = "changes")]
     pub changes: Vec<Changed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
+    #[serde(deserialize_with = "name")]
     pub kind: String,
     pub id: [u8; 16],
     /// `Stamp::time`; the rest of the stamp is the span's.
     pub time: u64,
     /// The document as JSON; `None`: the entity is gone.
+    #[serde(deserialize_with = "optional_document")]
     pub text: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spans {
+    #[serde(deserialize_with = "spans")]
     pub spans: Vec<Span>,
     /// Where the sender stands.
     pub vector: Vector,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pull {
     pub vector: Vector,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Whole {
     pub vector: Vector,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fetch {
     /// Resumes after this (kind, id) of an earlier transfer; `None`: from the beginning.
+    #[serde(deserialize_with = "cursor")]
     pub after: Option<(String, [u8; 16])>,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
@@ -131,42 +170,85 @@ pub struct Chunk {
     /// Where the donor stood when the transfer began: everything up to there is in the whole.
     pub vector: Vector,
     /// `Records`, encoded, then compressed with zstd.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "bytes")]
     pub records: Vec<u8>,
     /// The length before compression, for the bound of the reader.
     pub len: u32,
     pub last: bool,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
-/// The content of a chunk.
+/// The content of a chunk: (kind, id) ascends, kinds compared as bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Records {
+    #[serde(deserialize_with = "records")]
     pub records: Vec<WholeRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WholeRecord {
+    #[serde(deserialize_with = "name")]
     pub kind: String,
     pub id: [u8; 16],
     pub time: u64,
+    #[serde(deserialize_with = "name")]
     pub origin: String,
     /// `None`: a tombstone.
+    #[serde(deserialize_with = "optional_document")]
     pub text: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gossip {
+    #[serde(serialize_with = "write_bytes", deserialize_with = "bytes")]
     pub envelope: Vec<u8>,
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leave {
+    #[serde(deserialize_with = "more")]
     pub more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Busy {
     pub retry_after_ms: u32,
+    #[serde(deserialize_with = "more")]
     pub more: More,
+}
+
+/// The frame of version 2, for tests.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    pub nonce: u64,
+    #[serde(deserialize_with = "more")]
+    pub more: More,
+}
+
+impl Span {
+    /// At least as many bytes as this takes up in a frame: what rings and frames are filled by.
+    pub fn size(&self) -> usize {
+        let changes = self.changes.iter().map(|changed| 48 + changed.kind.len() + text_len(&changed.text));
+        48 + self.origin.len() + changes.sum::<usize>()
+    }
+}
+
+impl WholeRecord {
+    /// At least as many bytes as this takes up in `Records`.
+    pub fn size(&self) -> usize {
+        56 + self.kind.len() + self.origin.len() + text_len(&self.text)
+    }
+}
+
+/// The member of `more` under `number`.
+pub fn member(more: &More, number: u16) -> Option<&[u8]> {
+    more.iter().find(|(other, _)| *other == number).map(|(_, value)| &value[..])
+}
+
+fn text_len(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
 }

@@ -3,13 +3,20 @@
 //! Vocabulary and codec only: no sockets, no clocks. `bincode` lives here and nowhere else, always behind a
 //! byte limit, with a version byte in front and nothing allowed behind.
 
+mod bound;
+mod check;
+pub mod close;
+mod codec;
 pub mod frame;
+mod kind;
 mod revision;
 mod snapshot;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod vector;
 
 pub use revision::Revision;
 pub use snapshot::{Malformed, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};
 pub use stamp::Stamp;
-pub use vector::Vector;
+pub use vector::{ORIGINS_MAX, Vector};

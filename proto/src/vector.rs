@@ -3,15 +3,24 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::Revision;
+use crate::bound::{counts, write_counts};
+
+/// Most origins in a vector. A cluster that has seen more writers than this cannot tell where it stands any more: frames
+/// with the vector fail to encode.
+pub const ORIGINS_MAX: usize = 4_096;
 
 /// For each writer the number of its transactions that are in. With Postgres there is one writer, the database, under
 /// the empty name; in the embedded store each node is one, under its node id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// A count of 0 says the same as no count.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Vector {
     /// A history that was replaced by another (a restored database) begins a new epoch; the greater one wins whole.
     pub epoch: u64,
+    #[serde(serialize_with = "write_counts", deserialize_with = "counts")]
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -43,4 +52,30 @@ impl Vector {
         let standing = self.counts.entry(origin.to_owned()).or_default();
         *standing = (*standing).max(count);
     }
+
+    /// 64 bits that are the same for equal vectors, on every node and in every version: XXH3 (seed 0) of the epoch, then
+    /// of each origin with a count above 0, in ascending order, its length, its bytes and its count. Numbers as 8 bytes,
+    /// little endian.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3Default::new();
+        hash.update(&self.epoch.to_le_bytes());
+        for (origin, count) in self.present() {
+            hash.update(&(origin.len() as u64).to_le_bytes());
+            hash.update(origin.as_bytes());
+            hash.update(&count.to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    fn present(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.counts.iter().filter(|(_, count)| **count > 0)
+    }
 }
+
+impl PartialEq for Vector {
+    fn eq(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.present().eq(other.present())
+    }
+}
+
+impl Eq for Vector {}

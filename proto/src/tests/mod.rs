@@ -1,0 +1,174 @@
+//! Frames for the tests: one of each kind that has every member, and arbitrary ones.
+
+#![allow(clippy::unwrap_used)]
+
+mod golden;
+mod hostile;
+mod versions;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::frame::*;
+use crate::{Revision, Vector};
+
+fn more() -> More {
+    vec![(7, b"new".to_vec())]
+}
+
+fn vector() -> Vector {
+    Vector { epoch: 2, counts: [("a".to_owned(), 300), ("b".to_owned(), 1)].into() }
+}
+
+fn hello() -> Hello {
+    Hello {
+        cluster_id: "c1".to_owned(),
+        node_id: "n1".to_owned(),
+        region: "fra".to_owned(),
+        incarnation: 1_764_000_000_000,
+        address: "[::1]:8005".to_owned(),
+        version: "0.1.0".to_owned(),
+        oldest: 1,
+        newest: 1,
+        store: "embedded".to_owned(),
+        more: more(),
+    }
+}
+
+fn span() -> Span {
+    let put = Changed { kind: "routes".to_owned(), id: [1; 16], time: 70_000, text: Some("{}".to_owned()) };
+    let gone = Changed { kind: "services".to_owned(), id: [2; 16], time: 70_001, text: None };
+    Span { epoch: 2, origin: "a".to_owned(), after: 299, upto: 300, changes: vec![put, gone] }
+}
+
+fn records() -> Records {
+    let record = WholeRecord {
+        kind: "routes".to_owned(),
+        id: [1; 16],
+        time: 70_000,
+        origin: "a".to_owned(),
+        text: Some("{}".to_owned()),
+    };
+    let gone = WholeRecord { id: [2; 16], text: None, ..record.clone() };
+    Records { records: vec![record, gone] }
+}
+
+/// One frame of each kind of version 1.
+fn samples() -> Vec<Frame> {
+    let beat = Beat {
+        sequence: 9,
+        revision: Revision::new(2, 301),
+        digest: vector().digest(),
+        time_ms: 1_764_000_000_500,
+        echo_ms: 0,
+        echo_age_ms: 251,
+        draining: true,
+        more: more(),
+    };
+    let chunk = Chunk { vector: vector(), records: vec![0xca, 0xfe], len: 1 << 20, last: true, more: more() };
+    vec![
+        Frame::Hello(hello()),
+        Frame::Beat(beat),
+        Frame::Spans(Spans { spans: vec![span()], vector: vector(), more: more() }),
+        Frame::Pull(Pull { vector: vector(), more: more() }),
+        Frame::Whole(Whole { vector: Vector::of_database(Revision::new(1, 65_536)), more: vec![] }),
+        Frame::Fetch(Fetch { after: Some(("routes".to_owned(), [3; 16])), more: more() }),
+        Frame::Chunk(chunk),
+        Frame::Gossip(Gossip { envelope: vec![1, 2, 3], more: more() }),
+        Frame::Leave(Leave { more: more() }),
+        Frame::Busy(Busy { retry_after_ms: 250, more: more() }),
+    ]
+}
+
+fn decoded(bytes: &[u8]) -> Frame {
+    match Frame::decode(bytes).unwrap() {
+        Decoded::Frame(frame) => frame,
+        Decoded::Unknown(kind) => panic!("kind {kind} is unknown"),
+    }
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9._-]{1,64}"
+}
+
+fn any_more() -> impl Strategy<Value = More> {
+    btree_map(any::<u16>(), vec(any::<u8>(), 0..40), 0..4).prop_map(|members| members.into_iter().collect())
+}
+
+fn any_vector() -> impl Strategy<Value = Vector> {
+    (any::<u64>(), btree_map("[a-z0-9]{0,12}", any::<u64>(), 0..6)).prop_map(|(epoch, counts)| Vector { epoch, counts })
+}
+
+fn any_span() -> impl Strategy<Value = Span> {
+    let changed = (any_name(), any::<[u8; 16]>(), any::<u64>(), option::of(".*"))
+        .prop_map(|(kind, id, time, text)| Changed { kind, id, time, text });
+    (any::<u64>(), "[a-z0-9]{0,12}", 0..u64::MAX, 1..9u64, vec(changed, 0..5)).prop_map(
+        |(epoch, origin, after, count, changes)| {
+            let upto = after.saturating_add(count);
+            Span { epoch, origin, after, upto, changes }
+        },
+    )
+}
+
+fn any_records() -> impl Strategy<Value = Records> {
+    let rest = (any::<u64>(), "[a-z0-9]{0,12}", option::of(".*"));
+    btree_map((any_name(), any::<[u8; 16]>()), rest, 0..6).prop_map(|records| {
+        let record = |((kind, id), (time, origin, text))| WholeRecord { kind, id, time, origin, text };
+        Records { records: records.into_iter().map(record).collect() }
+    })
+}
+
+fn any_hello() -> impl Strategy<Value = Frame> {
+    let address = any::<std::net::SocketAddr>().prop_map(|address| address.to_string());
+    let texts = ("[!-~]{1,128}", any_name(), "[a-zé]{1,64}", "[!-~]{1,128}", any_name());
+    (texts, any::<u64>(), address, 1..=9u8, 9..=255u8, any_more()).prop_map(
+        |((cluster_id, node_id, region, version, store), incarnation, address, oldest, newest, more)| {
+            Frame::Hello(Hello {
+                cluster_id,
+                node_id,
+                region,
+                incarnation,
+                address,
+                version,
+                oldest,
+                newest,
+                store,
+                more,
+            })
+        },
+    )
+}
+
+fn any_beat() -> impl Strategy<Value = Frame> {
+    (any::<[u64; 6]>(), any::<u32>(), any::<bool>(), any_more()).prop_map(|(numbers, echo_age_ms, draining, more)| {
+        let [sequence, epoch, number, digest, time_ms, echo_ms] = numbers;
+        let revision = Revision::new(epoch, number);
+        Frame::Beat(Beat { sequence, revision, digest, time_ms, echo_ms, echo_age_ms, draining, more })
+    })
+}
+
+fn any_chunk() -> impl Strategy<Value = Frame> {
+    (any_vector(), vec(any::<u8>(), 0..300), 0..=RECORDS_LEN_MAX as u32, any::<bool>(), any_more())
+        .prop_map(|(vector, records, len, last, more)| Frame::Chunk(Chunk { vector, records, len, last, more }))
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![
+        any_hello(),
+        any_beat(),
+        any_chunk(),
+        (vec(any_span(), 0..5), any_vector(), any_more()).prop_map(|(spans, vector, more)| Frame::Spans(Spans {
+            spans,
+            vector,
+            more
+        })),
+        (any_vector(), any_more()).prop_map(|(vector, more)| Frame::Pull(Pull { vector, more })),
+        (any_vector(), any_more()).prop_map(|(vector, more)| Frame::Whole(Whole { vector, more })),
+        (option::of((any_name(), any::<[u8; 16]>())), any_more())
+            .prop_map(|(after, more)| Frame::Fetch(Fetch { after, more })),
+        (vec(any::<u8>(), 0..300), any_more()).prop_map(|(envelope, more)| Frame::Gossip(Gossip { envelope, more })),
+        any_more().prop_map(|more| Frame::Leave(Leave { more })),
+        (any::<u32>(), any_more()).prop_map(|(retry_after_ms, more)| Frame::Busy(Busy { retry_after_ms, more })),
+    ]
+}
