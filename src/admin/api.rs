@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 
 use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
+use crate::admin::cluster;
 use crate::admin::config::Loader;
 use crate::admin::entities::{Asked, Entities};
 use crate::admin::front::{self, Manners, Service};
@@ -23,6 +24,7 @@ use crate::admin::reply::{self, Reply};
 use crate::admin::schemas;
 use crate::admin::tags;
 use crate::admin::token::Door;
+use crate::admin::wait::Patience;
 
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
@@ -70,13 +72,23 @@ impl Service for Api {
         if head.method == Method::HEAD {
             head.method = Method::GET;
         }
+        let writes = head.method != Method::GET;
         let Ok(query) = Query::parse(head.uri.query()) else { return reply::bad_request("Too many arguments") };
-        if place == Place::Config {
-            return self.config(&head, media, &query, body).await;
-        }
-        match Input::read(media, &head.headers, body).await {
-            Ok(input) => self.at(place, Asked { method: head.method, path: &path, query, input }).await,
-            Err(bad) => bad.reply(),
+        let patience = match Patience::parse(&query) {
+            Ok(patience) => patience.filter(|_| writes),
+            Err(text) if writes => return reply::bad_request(&text),
+            Err(_) => None,
+        };
+        let reply = match place {
+            Place::Config => self.config(&head, media, &query, body).await,
+            place => match Input::read(media, &head.headers, body).await {
+                Ok(input) => self.at(place, Asked { method: head.method, path: &path, query, input }).await,
+                Err(bad) => bad.reply(),
+            },
+        };
+        match patience {
+            Some(patience) => patience.hold(reply, &self.handles).await,
+            None => reply,
         }
     }
 }
@@ -120,9 +132,10 @@ impl Api {
             }
             // Entities are served from memory whole, so there is no cache to look into or to empty.
             Place::Cache | Place::Cached if asked.method == Method::DELETE => reply::empty(StatusCode::NO_CONTENT),
-            Place::Clustering => reply::bad_request(
-                "this endpoint is only available when Kong is configured to run as Control Plane for the cluster",
-            ),
+            Place::Cluster => cluster::show(&self.handles),
+            Place::LeaveCluster => cluster::leave(&self.handles),
+            Place::ClusteringStatus => cluster::status(&self.handles, now_s()),
+            Place::DataPlanes => cluster::data_planes(&self.handles, asked, now_s()),
             _ => reply::not_found(),
         }
     }

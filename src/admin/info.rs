@@ -29,6 +29,8 @@ const DISABLED_OR_FIXED: &[&str] = &[
     "/",
     "/cache",
     "/cache/{key}",
+    "/cluster",
+    "/cluster/leave",
     "/clustering/data-planes",
     "/clustering/status",
     "/config",
@@ -94,7 +96,7 @@ impl About {
     }
 
     pub(crate) fn node_uuid(&self) -> Uuid {
-        Uuid::try_parse(&self.node_id).unwrap_or_else(|_| Uuid::new_v5(&NODE_IDS, self.node_id.as_bytes()))
+        uuid_of_node(&self.node_id)
     }
 
     pub(crate) fn lines_dropped(&self) -> u64 {
@@ -114,6 +116,11 @@ impl About {
         *known = Some((revision, names.clone()));
         names
     }
+}
+
+/// A node's id where Kong's shapes want a UUID.
+pub(crate) fn uuid_of_node(node_id: &str) -> Uuid {
+    Uuid::try_parse(node_id).unwrap_or_else(|_| Uuid::new_v5(&NODE_IDS, node_id.as_bytes()))
 }
 
 /// `GET /status`: always 200. Kong: a node without a database has a hash of its configuration in place of `database`.

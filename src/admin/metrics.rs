@@ -1,6 +1,8 @@
 //! `/metrics`: what this node counts, as Prometheus text; Kong's names where Kong has one.
 
-use std::fmt::Write;
+mod mesh;
+
+use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
@@ -22,7 +24,7 @@ pub(crate) fn reply(about: &About, handles: &Handles) -> Reply {
 fn render(about: &About, handles: &Handles) -> String {
     let node = escaped(&about.node_id);
     let traffic = &handles.traffic;
-    let mut page = Page(String::with_capacity(2048));
+    let mut page = Page(String::with_capacity(8192));
     page.family("tidegate_info", "gauge", "The version of this node.");
     page.sample("tidegate_info", &format!("version=\"{VERSION}\",node_id=\"{node}\""), 1);
     page.family("kong_node_info", "gauge", "The Kong that this node speaks like.");
@@ -46,6 +48,7 @@ fn render(about: &About, handles: &Handles) -> String {
     page.family("kong_datastore_reachable", "gauge", "Whether the store answered when last asked.");
     page.sample("kong_datastore_reachable", "", u64::from(handles.ledger.reachable()));
     revisions(&mut page, handles);
+    mesh::render(&mut page, handles.cluster.as_ref());
     page.family("tidegate_admin_exposed", "gauge", "Whether the Admin API is open beyond loopback without a token.");
     page.sample("tidegate_admin_exposed", "", u64::from(about.exposed));
     page.family("tidegate_admin_log_lines_dropped_total", "counter", "Lines lost because the log was too slow.");
@@ -68,19 +71,19 @@ fn revisions(page: &mut Page, handles: &Handles) {
     }
 }
 
-struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: &str, what: &str) {
         let _ = writeln!(self.0, "# HELP {name} {what}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
         let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
         let _ = writeln!(self.0, "{name}{open}{labels}{close} {value}");
     }
 }
 
-fn escaped(label: &str) -> String {
+pub(crate) fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod body;
+mod cluster;
 mod config;
 mod entities;
 mod front;
@@ -20,6 +21,7 @@ mod stall;
 mod status;
 mod tags;
 mod token;
+mod wait;
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,10 @@ pub(crate) enum Place<'a> {
     SetLogLevel(Key<'a>),
     Cache,
     Cached,
-    Clustering,
+    Cluster,
+    LeaveCluster,
+    ClusteringStatus,
+    DataPlanes,
     Config,
     /// `/services`
     Collection(Kind),
@@ -88,10 +91,12 @@ impl Place<'_> {
             | Self::Schema(_)
             | Self::Tag(_)
             | Self::LogLevel
-            | Self::Clustering => READ,
+            | Self::Cluster
+            | Self::ClusteringStatus
+            | Self::DataPlanes => READ,
             Self::Collection(_) | Self::Children(_) | Self::Config | Self::Tags => COLLECTION,
             Self::Single(..) | Self::Child(..) | Self::Parent { .. } => SINGLE,
-            Self::Validate(_) => "OPTIONS, POST",
+            Self::Validate(_) | Self::LeaveCluster => "OPTIONS, POST",
             Self::SetLogLevel(_) => "OPTIONS, PUT",
             Self::Cache => "DELETE, OPTIONS",
             Self::Cached => "DELETE, GET, HEAD, OPTIONS",
@@ -139,7 +144,10 @@ fn fixed<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["debug", "node" | "cluster", "log-level", level] => Place::SetLogLevel(key(level)?),
         ["cache"] => Place::Cache,
         ["cache", name] if !name.is_empty() => Place::Cached,
-        ["clustering", "data-planes" | "status"] => Place::Clustering,
+        ["cluster"] => Place::Cluster,
+        ["cluster", "leave"] => Place::LeaveCluster,
+        ["clustering", "status"] => Place::ClusteringStatus,
+        ["clustering", "data-planes"] => Place::DataPlanes,
         ["config"] => Place::Config,
         _ => return None,
     })

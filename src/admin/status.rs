@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 
 use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
+use crate::admin::cluster;
 use crate::admin::config::Loader;
 use crate::admin::front::{self, Manners, Service};
 use crate::admin::info;
@@ -45,7 +46,7 @@ impl Service for Status {
         let path = head.uri.path();
         let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
         let methods = match path {
-            "/status" | "/status/dns" | "/metrics" => "GET, HEAD, OPTIONS",
+            "/status" | "/status/dns" | "/metrics" | "/cluster" => "GET, HEAD, OPTIONS",
             "/status/ready" => "GET, HEAD, OPTIONS, POST",
             _ => return reply::not_found(),
         };
@@ -64,6 +65,7 @@ impl Status {
         match path {
             "/status" => info::status(&self.handles, &self.loader, &query),
             "/status/dns" => info::status_dns(),
+            "/cluster" => cluster::show(&self.handles),
             "/metrics" => metrics::reply(&self.about, &self.handles),
             _ => self.readiness(),
         }

@@ -3,9 +3,13 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
 use tidegate_proto::{Revision, Vector};
 
+use crate::admin::info::uuid_of_node;
+use crate::admin::tests::{Node, request};
 use crate::cluster::core::view::{Cluster, Figures, Member, State, View};
 
 /// What the stand-in answers.
@@ -62,5 +66,170 @@ impl Cluster for Mesh {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+}
+
+fn three(node: &Node) {
+    *node.mesh.address.lock().unwrap() = "[fdaa::1]:8005".to_owned();
+    *node.mesh.vector.lock().unwrap() = Vector::of_database(Revision::new(1, 42));
+    let far = Member {
+        address: "[fdaa::3]:8005".to_owned(),
+        region: "syd".to_owned(),
+        revision: Revision::new(1, 40),
+        rtt_ms: Some(280.049),
+        last_heard_ms: 80,
+        ..member("node-2", State::Alive)
+    };
+    let lost = Member { last_heard_ms: 9_000, address: "10.0.0.3:8005".to_owned(), ..member("node-3", State::Dead) };
+    let gone = member("node-4", State::Left);
+    *node.mesh.peers.lock().unwrap() = vec![far, lost, gone];
+}
+
+#[tokio::test]
+async fn a_node_without_a_mesh_is_a_cluster_of_one() {
+    let node = Node::new();
+    node.ask("GET /cluster", Value::Null).await.check(
+        200,
+        json!({
+            "cluster_id": "c1", "self": "node-1", "converged": true, "revision": { "epoch": 0, "number": 0 },
+            "nodes": [{ "node_id": "node-1", "state": "alive", "rtt_ms": 0.0, "last_heard_ms": 0 }],
+        }),
+    );
+}
+
+#[tokio::test]
+async fn both_listeners_tell_who_is_in_the_cluster() {
+    let node = Node::with(false, |options| options.token = Some("secret".to_owned()));
+    three(&node);
+    let expected = json!({
+        "self": "node-1",
+        "revision": { "epoch": 1, "number": 42 },
+        "nodes": [
+            { "node_id": "node-1", "state": "alive", "address": "[fdaa::1]:8005" },
+            { "node_id": "node-2", "region": "syd", "address": "[fdaa::3]:8005", "state": "alive",
+              "incarnation": 1_764_000_000_000u64, "version": "0.1.0", "revision": { "epoch": 1, "number": 40 },
+              "rtt_ms": 280.0, "last_heard_ms": 80 },
+            { "node_id": "node-3", "state": "dead", "rtt_ms": null },
+            { "node_id": "node-4", "state": "left" },
+        ],
+    });
+    node.health("GET /cluster", "").await.check(200, expected.clone());
+    assert_eq!(node.ask("GET /cluster", Value::Null).await.status, 401);
+    let asked = request("GET /cluster").header("kong-admin-token", "secret").body(Bytes::new()).unwrap();
+    node.send(asked).await.check(200, expected);
+    assert_eq!(node.health("POST /cluster", "").await.status, 405);
+}
+
+#[tokio::test]
+async fn kongs_clustering_endpoints_show_the_members_of_a_mesh() {
+    let node = Node::new();
+    let off = json!({
+        "message": "this endpoint is only available when Kong is configured to run as Control Plane for the cluster",
+    });
+    for path in ["/clustering/status", "/clustering/data-planes"] {
+        node.ask(&format!("GET {path}"), Value::Null).await.check(400, off.clone());
+    }
+    three(&node);
+    let status = node.ask("GET /clustering/status", Value::Null).await;
+    assert_eq!((status.status, status.header("deprecation")), (200, Some("true")));
+    let far = &status.json()[uuid_of_node("node-2").to_string()];
+    assert_eq!((&far["ip"], &far["hostname"]), (&json!("fdaa::3"), &json!("host")));
+    assert_eq!(far["config_hash"].as_str().map(str::len), Some(32));
+    let mut seen = Vec::new();
+    let mut path = Some("/clustering/data-planes?size=1".to_owned());
+    while let Some(next) = path {
+        let page = node.ask(&format!("GET {next}"), Value::Null).await.json();
+        seen.extend(page["data"].as_array().unwrap().clone());
+        path = page["next"].as_str().map(str::to_owned);
+    }
+    let statuses: Vec<_> = seen.iter().map(|plane| plane["sync_status"].as_str().unwrap()).collect();
+    assert_eq!((seen.len(), statuses.iter().filter(|status| **status == "normal").count()), (3, 2));
+    assert_eq!(node.ask("GET /clustering/data-planes?size=0", Value::Null).await.status, 400);
+}
+
+#[tokio::test]
+async fn leaving_is_asked_for_once_and_needs_the_token() {
+    let node = Node::with(false, |options| options.token = Some("secret".to_owned()));
+    assert_eq!(node.ask("POST /cluster/leave", Value::Null).await.status, 401);
+    assert!(!node.handles.leave.is_cancelled());
+    for _ in 0..2 {
+        let asked = request("POST /cluster/leave").header("kong-admin-token", "secret").body(Bytes::new()).unwrap();
+        assert_eq!(node.send(asked).await.status, 202);
+    }
+    assert!(node.handles.leave.is_cancelled());
+    assert_eq!(node.health("POST /cluster/leave", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_write_waits_for_everybody_when_asked_to() {
+    let node = Node::new();
+    let write = async |query: &str| node.ask(&format!("POST /consumers{query}"), json!({ "username": null })).await;
+    for query in ["?wait=some", "?wait=all&timeout_ms=60001", "?timeout_ms=x"] {
+        assert_eq!(write(query).await.status, 400, "{query}");
+    }
+    assert_eq!(node.ask("POST /consumers?wait=all", json!({ "username": 5 })).await.status, 400);
+    assert_eq!(node.ask("GET /consumers?wait=all&timeout_ms=x", Value::Null).await.status, 200);
+    assert!(node.mesh.waited.lock().unwrap().is_empty());
+    let bob = node.ask("PUT /consumers/bob?wait=all&timeout_ms=250", json!({})).await;
+    bob.check(200, json!({ "username": "bob" }));
+    assert_eq!(bob.header("x-tidegate-revision"), Some("1.1"));
+    let waited = node.mesh.waited.lock().unwrap().clone();
+    assert_eq!(waited, [(Vector::of_database(Revision::new(1, 1)), Duration::from_millis(250))]);
+}
+
+#[tokio::test]
+async fn a_write_that_not_everybody_has_in_time_stands_and_says_who_lacks_it() {
+    let node = Node::new();
+    *node.mesh.missing.lock().unwrap() = vec!["node-2".to_owned()];
+    let late = node.ask("PUT /consumers/bob?wait=all", json!({})).await;
+    late.check(504, json!({ "missing": ["node-2"] }));
+    assert_eq!(late.header("x-tidegate-revision"), Some("1.1"));
+    assert!(late.json()["message"].is_string());
+    assert_eq!(node.ask("GET /consumers/bob", Value::Null).await.status, 200);
+    assert_eq!(node.ask("PUT /consumers/bob", json!({})).await.status, 200);
+    let late = node.ask("DELETE /consumers/bob?wait=all", Value::Null).await;
+    late.check(504, json!({ "missing": ["node-2"] }));
+}
+
+#[tokio::test]
+async fn a_declarative_configuration_can_be_waited_for_too() {
+    let node = Node::declarative();
+    *node.mesh.missing.lock().unwrap() = vec!["node-2".to_owned()];
+    let config = json!({ "_format_version": "3.0", "consumers": [{ "username": "bob" }] });
+    node.ask("POST /config?wait=all", config).await.check(504, json!({ "missing": ["node-2"] }));
+}
+
+#[tokio::test]
+async fn the_mesh_is_counted() {
+    let node = Node::new();
+    three(&node);
+    *node.mesh.figures.lock().unwrap() = Figures {
+        frames: vec![("beat", 3, 300, 4, 400)],
+        refused_handshakes: vec![("no certificate", 2)],
+        misbehaved: vec![("oversized", 1)],
+        connections: 1,
+        repairs: 5,
+        epochs_adopted: 1,
+        bytes_sent: 1000,
+        ..Figures::default()
+    };
+    let text = String::from_utf8(node.ask("GET /metrics", Value::Null).await.body.to_vec()).unwrap();
+    for line in [
+        "tidegate_cluster_members{state=\"alive\"} 2",
+        "tidegate_cluster_members{state=\"dead\"} 1",
+        "tidegate_cluster_rtt_seconds{peer=\"node-2\",region=\"syd\"} 0.280049",
+        "tidegate_cluster_lag_revisions{peer=\"node-2\",region=\"syd\"} 2",
+        "tidegate_cluster_last_heard_seconds{peer=\"node-3\",region=\"fra\"} 9",
+        "tidegate_cluster_revision_number 42",
+        "tidegate_cluster_connections 1",
+        "tidegate_cluster_bytes_total{direction=\"sent\"} 1000",
+        "tidegate_cluster_frames_total{kind=\"beat\",direction=\"received\"} 4",
+        "tidegate_cluster_frame_bytes_total{kind=\"beat\",direction=\"sent\"} 300",
+        "tidegate_cluster_refused_handshakes_total{reason=\"no certificate\"} 2",
+        "tidegate_cluster_misbehaved_total{reason=\"oversized\"} 1",
+        "tidegate_cluster_repairs_total 5",
+        "tidegate_cluster_epochs_adopted_total 1",
+    ] {
+        assert!(text.lines().any(|given| given == line), "{line}\n{text}");
     }
 }

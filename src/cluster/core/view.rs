@@ -71,6 +71,8 @@ pub struct Figures {
     pub refused_handshakes: Vec<(&'static str, u64)>,
     /// Connections closed for what the peer sent, by reason.
     pub misbehaved: Vec<(&'static str, u64)>,
+    /// Connections that are up.
+    pub connections: u64,
     pub repairs: u64,
     pub wholes_taken: u64,
     pub epochs_adopted: u64,
