@@ -1,13 +1,36 @@
 //! Ties the cores to the transport, the keeper and the clock.
 
+mod coverage;
+mod engine;
+mod shared;
+mod transfer;
+mod work;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_proto::frame::Span;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::core::keeper::Keeper;
+use crate::cluster::core::members::Members;
+use crate::cluster::core::replica::Replica;
 use crate::cluster::core::view::Cluster;
+use crate::cluster::driver::coverage::Coverage;
+use crate::cluster::driver::engine::{Engine, Inputs, Transfers};
+use crate::cluster::driver::shared::{Known, Shared};
+use crate::cluster::driver::work::Work;
+use crate::cluster::membership::Membership;
+use crate::cluster::membership::seeds::Seeds;
 use crate::cluster::transport;
+use crate::cluster::transport::Mesh;
+
+/// Frames and connections that wait for the driver; then reading from peers slows down.
+const EVENTS_MAX: usize = 1024;
+/// Reports of the membership protocol that wait; more are dropped, and told again.
+const HINTS_MAX: usize = 4;
 
 /// What the cluster layer gets from the settings.
 pub struct Options {
@@ -15,6 +38,8 @@ pub struct Options {
     /// `HOST[:PORT]`, resolved again and again; all addresses count.
     pub seeds: Vec<String>,
     pub hostname: String,
+    /// Cancelled when this node takes no more traffic: peers are told.
+    pub draining: CancellationToken,
 }
 
 /// Starts the mesh, membership and replication. `spans`: what this node commits or learns from its store.
@@ -23,6 +48,48 @@ pub async fn start(
     keeper: Arc<dyn Keeper>,
     spans: broadcast::Receiver<Arc<Span>>,
 ) -> std::io::Result<Arc<dyn Cluster>> {
-    let _ = (options, keeper, spans);
-    unimplemented!()
+    let Options { transport, seeds, hostname: _, draining } = options;
+    let (hello, advertise, listen) = (transport.hello.clone(), transport.advertise, transport.listen);
+    let (event, events) = mpsc::channel(EVENTS_MAX);
+    let mesh = Mesh::start(transport, keeper.clone(), event)?;
+
+    let vector = keeper.vector();
+    let mut me = hello.clone();
+    me.address = advertise.to_string();
+    let known = Known {
+        members: Members::new(&me, vector.clone()),
+        coverage: Coverage::new(&me.node_id, me.store == "postgres"),
+    };
+    let (leave, left) = mpsc::channel(1);
+    let shared = Arc::new(Shared::new(known, mesh.clone(), leave));
+
+    let (hint, hints) = mpsc::channel(HINTS_MAX);
+    let stop = CancellationToken::new();
+    let membership = Membership::start(me.clone(), advertise, mesh, hint, stop.clone());
+    let (work, done) = Work::start(keeper.clone());
+    let (report, collected) = mpsc::channel(1);
+    let (found, finds) = mpsc::channel(1);
+    let engine = Engine {
+        store: me.store,
+        replica: Replica::new(vector.clone(), shared.now_ms()),
+        shared: shared.clone(),
+        keeper,
+        work,
+        membership,
+        seeds: Seeds::new(seeds, BTreeSet::from([advertise, listen])),
+        transfers: Transfers::new(report),
+        found,
+        draining,
+        vector,
+        connected: BTreeSet::new(),
+        ticked: Duration::ZERO,
+        tick_at: Duration::ZERO,
+        measure_at: Duration::ZERO,
+    };
+    let inputs = Inputs { events, spans, hints, done, collected, found: finds, leave: left };
+    tokio::spawn(async move {
+        engine.run(inputs).await;
+        stop.cancel();
+    });
+    Ok(shared)
 }

@@ -1,8 +1,10 @@
 //! The commands: each takes an invocation and answers what to print or why it failed. Kong's texts and exit codes.
 
+mod cluster;
 mod config;
 mod database;
 mod health;
+mod http;
 mod instance;
 mod migrations;
 mod words;
@@ -29,6 +31,12 @@ pub struct Failure {
 impl From<String> for Failure {
     fn from(message: String) -> Self {
         Self { message, status: 1 }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
     }
 }
 
@@ -74,6 +82,7 @@ fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
             Ok(())
         }
         "config" => config::run(invocation),
+        "cluster" => cluster::run(invocation, &load(invocation)?),
         "prepare" => prepare(&load(invocation)?),
         "reload" => reload(&load(invocation)?.node.prefix),
         _ => stop(invocation, &load(invocation)?.node.prefix),
@@ -151,14 +160,23 @@ fn reload(prefix: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends SIGTERM and waits until the node has drained; `--timeout` seconds at most (default 40, over its own bound).
+/// Sends SIGTERM and waits until the node has drained; `--timeout` seconds at most.
 fn stop(invocation: &Invocation, prefix: &Path) -> Result<(), Failure> {
-    let seconds = match invocation.option("--timeout") {
-        None => 40,
-        Some(text) => text.parse().map_err(|_| format!("--timeout has an invalid value: '{text}' (seconds)"))?,
-    };
+    let seconds = seconds(invocation)?;
     let pid = instance::running(prefix).ok_or_else(|| format!("tidegate is not running in {}", prefix.display()))?;
     instance::signal(pid, "TERM").map_err(|error| error.to_string())?;
+    await_end(prefix, pid, seconds)?;
+    say("Tidegate stopped\n");
+    Ok(())
+}
+
+/// `--timeout`, by default 40: over the node's own bound.
+fn seconds(invocation: &Invocation) -> Result<u64, Failure> {
+    let Some(text) = invocation.option("--timeout") else { return Ok(40) };
+    text.parse().map_err(|_| format!("--timeout has an invalid value: '{text}' (seconds)").into())
+}
+
+fn await_end(prefix: &Path, pid: u32, seconds: u64) -> Result<(), Failure> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while instance::running(prefix) == Some(pid) {
         if Instant::now() >= deadline {
@@ -166,7 +184,6 @@ fn stop(invocation: &Invocation, prefix: &Path) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    say("Tidegate stopped\n");
     Ok(())
 }
 

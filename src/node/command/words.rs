@@ -89,6 +89,14 @@ pub static COMMANDS: &[Command] = &[
         arguments_max: 1,
         ..plain("config", &[CONF, PREFIX], "declarative configuration files")
     },
+    Command {
+        subcommands: &["status", "leave"],
+        ..plain(
+            "cluster",
+            &[CONF, PREFIX, TIMEOUT],
+            "members of the cluster as a table; leave: drain and end this node",
+        )
+    },
     plain("prepare", &[CONF, PREFIX, NGINX_CONF], "make the prefix"),
     plain("reload", &[CONF, PREFIX, NGINX_CONF, NGINX_FLAGS], "certificates and log files again"),
     plain("stop", &[CONF, PREFIX, TIMEOUT], "stop the node of this prefix, gracefully"),

@@ -1,5 +1,6 @@
-//! Settings of where entities rest, and of the cluster that will carry them.
+//! Settings of where entities rest, and of the cluster that carries them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub struct Declarative {
     pub text: Option<String>,
 }
 
-/// Checked and kept for the cluster layer.
+/// The mesh between nodes.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub listen: Option<SocketAddr>,
@@ -56,6 +57,8 @@ pub struct Cluster {
     pub cert: Option<PathBuf>,
     pub cert_key: Option<PathBuf>,
     pub ca_cert: Option<PathBuf>,
+    /// On a Machine of Fly, where segmentation offload is accepted and then fails.
+    pub on_fly: bool,
 }
 
 impl Database {
@@ -103,7 +106,8 @@ impl Postgres {
 }
 
 impl Cluster {
-    pub fn read(reader: &mut Reader, on_fly: Option<&str>) -> Self {
+    pub fn read(reader: &mut Reader, environment: &BTreeMap<String, String>) -> Self {
+        let fly = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         let (secret, cert) = (reader.text("cluster_secret"), reader.text("cluster_cert").map(PathBuf::from));
         let said = reader.parsed("cluster_listen", "off, or IP:PORT", |text| match text {
             "off" => Some(None),
@@ -120,18 +124,20 @@ impl Cluster {
             |item| format!("cluster_seeds must be a comma separated list of HOST[:PORT], got '{item}'"),
             seed,
         );
-        if let (true, Some(app)) = (seeds.is_empty() && listen.is_some(), on_fly) {
+        if let (true, Some(app)) = (seeds.is_empty() && listen.is_some(), fly("FLY_APP_NAME")) {
             seeds.push((Host::Name(format!("{app}.internal")), None));
         }
+        let private = fly("FLY_PRIVATE_IP").and_then(|ip| Some((Host::Ip(ip.parse().ok()?), listen?.port())));
         let cluster = Self {
             listen,
-            advertise: reader.parsed("cluster_advertise", "HOST:PORT", host_and_port),
+            advertise: reader.parsed("cluster_advertise", "HOST:PORT", host_and_port).or(private),
             seeds,
             secret,
             secret_previous: reader.text("cluster_secret_previous"),
             cert,
             cert_key: reader.text("cluster_cert_key").map(PathBuf::from),
             ca_cert: reader.text("cluster_ca_cert").map(PathBuf::from),
+            on_fly: fly("FLY_MACHINE_ID").is_some(),
         };
         cluster.check(reader);
         cluster

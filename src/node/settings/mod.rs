@@ -49,13 +49,12 @@ impl Settings {
         let environment = &sources.environment;
         let mut reader = Reader::new(&said, environment, problems);
         let node = general::Node::read(&mut reader, environment);
-        let on_fly = environment.get("FLY_APP_NAME").map(String::as_str);
         let settings = Self {
             logs: general::Logs::read(&reader, &node.prefix),
             proxy: edge::Proxy::read(&mut reader),
             admin: edge::Admin::read(&mut reader),
             database: durable::Database::read(&mut reader),
-            cluster: durable::Cluster::read(&mut reader, on_fly),
+            cluster: durable::Cluster::read(&mut reader, environment),
             document: reader.document(),
             without_effect: said::without_effect(&said).into_iter().map(str::to_owned).collect(),
             unknown: unknown(&said),
@@ -81,7 +80,15 @@ impl Settings {
              PostgreSQL"
                 .to_owned()
         });
-        open.into_iter().chain(forgotten).collect()
+        open.into_iter().chain(forgotten).chain(self.cluster_alone()).collect()
+    }
+
+    /// Kong: nodes of one database need nothing else to be a cluster. Here they need the mesh for what is fast.
+    fn cluster_alone(&self) -> Option<String> {
+        (self.cluster.listen.is_some() && matches!(self.database, durable::Database::Off(_))).then(|| {
+            "the cluster is on and database = off: nodes see each other, and each keeps its own configuration"
+                .to_owned()
+        })
     }
 }
 

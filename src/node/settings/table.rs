@@ -22,8 +22,6 @@ pub struct Property {
 pub enum Effect {
     /// It works.
     Here,
-    /// Checked and kept: the cluster layer will read it.
-    Cluster,
     /// Kong has it and it means nothing here. It is never refused, and named once at start when it is set to
     /// something else than the default given here.
     None,
@@ -35,10 +33,6 @@ const FLAVORS: Form = Form::OneOf(&["traditional_compatible", "traditional"]);
 
 const fn here(name: &'static str, form: Form, default: &'static str) -> Property {
     Property { name, form, default, secret: false, effect: Effect::Here }
-}
-
-const fn cluster(name: &'static str, form: Form, default: &'static str) -> Property {
-    Property { name, form, default, secret: false, effect: Effect::Cluster }
 }
 
 const fn unused(name: &'static str, form: Form, default: &'static str) -> Property {
@@ -135,14 +129,14 @@ pub static PROPERTIES: &[Property] = &[
     secret(here("declarative_config_string", Form::Text, "")),
     here("router_flavor", FLAVORS, "traditional_compatible"),
     // The cluster.
-    cluster("cluster_listen", Form::Text, ""),
-    cluster("cluster_advertise", Form::Text, ""),
-    cluster("cluster_seeds", Form::List, ""),
-    secret(cluster("cluster_secret", Form::Text, "")),
-    secret(cluster("cluster_secret_previous", Form::Text, "")),
-    cluster("cluster_cert", Form::Text, ""),
-    secret(cluster("cluster_cert_key", Form::Text, "")),
-    cluster("cluster_ca_cert", Form::Text, ""),
+    here("cluster_listen", Form::Text, ""),
+    here("cluster_advertise", Form::Text, ""),
+    here("cluster_seeds", Form::List, ""),
+    secret(here("cluster_secret", Form::Text, "")),
+    secret(here("cluster_secret_previous", Form::Text, "")),
+    here("cluster_cert", Form::Text, ""),
+    secret(here("cluster_cert_key", Form::Text, "")),
+    here("cluster_ca_cert", Form::Text, ""),
     // Kong's, without a meaning here.
     unused("nginx_daemon", Form::Flag, "off"),
     unused("nginx_user", Form::Text, ""),

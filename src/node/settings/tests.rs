@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use crate::listen::access_log::Target;
 use crate::node::settings::Settings;
 use crate::node::settings::durable::Database;
+use crate::node::settings::listen::Host;
 use crate::node::settings::said::Sources;
 
 fn load_bytes(file: &[u8], environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
@@ -155,7 +156,13 @@ fn the_document_masks_secrets_and_types_the_rest() {
 
 #[test]
 fn fly_and_a_secret_make_a_cluster() {
-    let settings = load_bytes(b"cluster_secret = 0123456789abcdef", &[("FLY_APP_NAME", "gate")]).unwrap();
+    let settings = load_bytes(
+        b"cluster_secret = 0123456789abcdef",
+        &[("FLY_APP_NAME", "gate"), ("FLY_PRIVATE_IP", "fdaa::3"), ("FLY_MACHINE_ID", "e2")],
+    )
+    .unwrap();
+    assert_eq!(settings.cluster.advertise, Some((Host::Ip("fdaa::3".parse().unwrap()), 8005)));
+    assert!(settings.cluster.on_fly);
     assert_eq!(settings.cluster.listen, Some("[::]:8005".parse().unwrap()));
     assert_eq!(settings.cluster.seeds.len(), 1);
 }
