@@ -6,16 +6,20 @@
 //! An index entry is found again by reading the document that made it, so nothing is kept twice; a change
 //! costs its document and a few logarithmic steps, whatever the size of the catalog.
 
+mod conflicts;
 mod draft;
+mod merge;
 
+pub use conflicts::{Conflict, Dangling};
 pub use draft::Draft;
+pub use merge::Record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidegate_proto::Revision;
+use tidegate_proto::{Revision, Stamp};
 use uuid::Uuid;
 
 use crate::entity::declare::Type;
@@ -35,8 +39,12 @@ pub struct Catalog {
 struct Shelf {
     kind: Kind,
     entities: BTreeMap<Uuid, Arc<Entity>>,
-    /// Canonical text of each unique key.
+    /// Where several nodes write: when each entity was written, and what is gone since when.
+    stamps: BTreeMap<Uuid, Stamp>,
+    /// Canonical text of each unique key, to the entity that has it.
     keys: HashMap<Box<str>, Uuid>,
+    /// Keys that several entities claim, with all of these.
+    contested: BTreeMap<Box<str>, BTreeSet<Uuid>>,
     /// (foreign field, parent, child).
     children: BTreeSet<(&'static str, Uuid, Uuid)>,
 }
@@ -161,12 +169,16 @@ impl Catalog {
     /// Takes changes in as they are: they were decided elsewhere. The catalog then stands at `revision`.
     pub fn apply(&mut self, changes: &[Change], revision: Revision) {
         for change in changes {
-            match &change.entity {
-                Some(entity) => self.put(entity.clone()),
-                None => self.remove(change.kind, change.id),
-            }
+            self.step(change);
         }
         self.revision = revision;
+    }
+
+    fn step(&mut self, change: &Change) {
+        match &change.entity {
+            Some(entity) => self.put(entity.clone()),
+            None => self.remove(change.kind, change.id),
+        }
     }
 
     fn shelf(&self, kind: Kind) -> Option<&Shelf> {
@@ -182,10 +194,10 @@ impl Catalog {
         let (kind, id, doc) = (entity.kind(), entity.id(), entity.doc());
         self.remove(kind, id);
         let shelf = self.shelves.entry(kind.name).or_insert_with(|| Shelf::of(kind));
-        shelf.keys.extend(unique_keys(kind, &doc).into_iter().map(|(key, _)| (key.into_boxed_str(), id)));
+        unique_keys(kind, &doc).into_iter().for_each(|(key, _)| shelf.claim(key.into_boxed_str(), id));
         shelf.children.extend(links(kind, &doc).map(|link| (link.field, link.id, id)));
         shelf.entities.insert(id, entity);
-        for tag in tags(&doc) {
+        for tag in tags(kind, &doc) {
             self.tags.entry(tag.into()).or_default().insert((kind, id));
         }
     }
@@ -194,16 +206,11 @@ impl Catalog {
         let Some(shelf) = self.shelves.get_mut(kind.name) else { return };
         let Some(entity) = shelf.entities.remove(&id) else { return };
         let doc = entity.doc();
-        for (key, _) in unique_keys(kind, &doc) {
-            // The key may have moved on: another entity took it earlier in the same change set.
-            if shelf.keys.get(key.as_str()) == Some(&id) {
-                shelf.keys.remove(key.as_str());
-            }
-        }
+        unique_keys(kind, &doc).into_iter().for_each(|(key, _)| shelf.unclaim(&key, id));
         for link in links(kind, &doc) {
             shelf.children.remove(&(link.field, link.id, id));
         }
-        for tag in tags(&doc) {
+        for tag in tags(kind, &doc) {
             if let Some(members) = self.tags.get_mut(tag) {
                 members.remove(&(kind, id));
                 if members.is_empty() {
@@ -253,7 +260,14 @@ impl Catalog {
 
 impl Shelf {
     fn of(kind: Kind) -> Self {
-        Self { kind, entities: BTreeMap::new(), keys: HashMap::new(), children: BTreeSet::new() }
+        Self {
+            kind,
+            entities: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            keys: HashMap::new(),
+            contested: BTreeMap::new(),
+            children: BTreeSet::new(),
+        }
     }
 
     fn children_of(&self, field: &str, parent: Uuid, after: Option<Uuid>) -> impl Iterator<Item = Uuid> + '_ {
@@ -303,8 +317,10 @@ fn links(kind: Kind, doc: &Doc) -> impl Iterator<Item = Link> + '_ {
     })
 }
 
-fn tags(doc: &Doc) -> impl Iterator<Item = &str> {
-    doc.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+/// Of a stranger none: what no list shows has no place among the tags.
+fn tags(kind: Kind, doc: &Doc) -> impl Iterator<Item = &str> {
+    let tags = doc.get("tags").filter(|_| !kind.is_stranger()).and_then(Value::as_array);
+    tags.into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// A member as a key shows it: of a foreign one only the id.

@@ -19,6 +19,7 @@ pub mod rules;
 pub mod schema;
 pub mod shape;
 pub mod shorthand;
+pub mod stranger;
 pub mod write;
 
 pub mod consumer;
@@ -33,6 +34,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tidegate_proto::Stamp;
 use uuid::Uuid;
 
 use crate::entity::declare::Declaration;
@@ -170,6 +172,13 @@ pub struct Change {
     pub id: Uuid,
     /// `None`: the entity is gone.
     pub entity: Option<Arc<Entity>>,
+}
+
+/// A step of history where several nodes write: of two about one entity, the one with the greater stamp stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    pub change: Change,
+    pub stamp: Stamp,
 }
 
 /// A foreign key as documents hold it.

@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn everything(number: u64) -> Result<Missed, StoreError> {
-        Ok(Missed::Everything(Contents { revision: Revision::new(1, number), entities: Vec::new() }))
+        Ok(Missed::Everything(Contents { revision: Revision::new(1, number), ..Contents::default() }))
     }
 
     fn away() -> Result<Missed, StoreError> {

@@ -62,7 +62,7 @@ mod tests {
     use crate::store::{Contents, Missed};
 
     fn contents(number: u64) -> Contents {
-        Contents { revision: Revision::new(1, number), entities: Vec::new() }
+        Contents { revision: Revision::new(1, number), ..Contents::default() }
     }
 
     #[tokio::test]

@@ -50,7 +50,7 @@ impl Publisher {
     async fn publish(&mut self) {
         let (ledger, mut builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
         let build = move || {
-            let (entities, revision) = ledger.entities();
+            let (entities, revision) = ledger.in_force();
             let (snapshot, problems) = builder.build(entities, revision);
             (builder, snapshot, problems)
         };
@@ -95,7 +95,7 @@ mod tests {
     fn contents(number: u64) -> Contents {
         let text = r#"{"id":"00000000-0000-0000-0000-000000000001","username":"ann"}"#;
         let entities = vec![Arc::new(Entity::from_text(Kind::CONSUMERS, text).unwrap())];
-        Contents { revision: Revision::new(1, number), entities }
+        Contents { revision: Revision::new(1, number), entities, ..Contents::default() }
     }
 
     #[tokio::test]

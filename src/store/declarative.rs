@@ -30,7 +30,7 @@ impl Declarative {
         let contents = match entities {
             None => kept,
             Some(entities) if entities == kept.entities => kept,
-            Some(entities) => Contents { revision: after(kept.revision), entities },
+            Some(entities) => Contents { revision: after(kept.revision), entities, merged: None },
         };
         if contents.revision != Revision::default()
             && let Err(error) = local.save(contents.revision, &contents.entities)
@@ -76,7 +76,7 @@ impl Store for Declarative {
         Box::pin(async move {
             let revision = {
                 let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-                *contents = Contents { revision: after(contents.revision), entities: entities.clone() };
+                *contents = Contents { revision: after(contents.revision), entities: entities.clone(), merged: None };
                 contents.revision
             };
             let local = self.local.clone();

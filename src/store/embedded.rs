@@ -263,7 +263,7 @@ fn contents(reading: &ReadTransaction) -> Result<Contents, redb::Error> {
         let (kind, id) = key.value();
         entities.extend(change(kind, Uuid::from_u128(id), Some(value.value())).and_then(|change| change.entity));
     }
-    Ok(Contents { revision: revision(&reading.open_table(REVISION)?)?, entities })
+    Ok(Contents { revision: revision(&reading.open_table(REVISION)?)?, entities, merged: None })
 }
 
 /// `None` for a kind or a format that this program does not know: a newer one wrote it.

@@ -4,11 +4,19 @@
 //! The catalog only ever holds what the store committed. A transaction hands over what this node lacks before
 //! anything is decided, so a write whose outcome was never learnt shows itself at the next one at the latest.
 //! Reading through to the store lost: a list would need the database, and rules would be decided twice.
+//!
+//! Peers bring changes too (`replicate`). With one database those are its own transactions, which it has already; where
+//! every node writes, they take their turn among the writers of this node.
+
+mod held;
+mod merge;
+mod replicate;
+mod spans;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_proto::Revision;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, watch};
@@ -17,6 +25,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::entity::catalog::{Catalog, Draft};
 use crate::entity::problem::Rejection;
 use crate::entity::{Change, Entity, Kind};
+use crate::store::ledger::held::{Heard, Held, News, Regime, World};
+use crate::store::ledger::merge::Step;
 use crate::store::{Contents, Missed, Store, StoreError, Transaction};
 
 /// Writers that may wait for their turn at once; one more is refused as unavailable.
@@ -44,16 +54,10 @@ pub struct Ledger {
     reachable: AtomicBool,
 }
 
-/// The catalog and the announcement of its revision.
-struct Held {
-    catalog: RwLock<Catalog>,
-    published: watch::Sender<Revision>,
-}
-
-/// What a reader lacked, ready to be taken in under the lock.
-enum News {
-    Changes(Vec<Change>, Revision),
-    Everything(Catalog),
+/// A decided write, as the store takes it.
+enum Decided {
+    Ordered(Vec<Change>),
+    Merged(Box<Step>),
 }
 
 /// Why a write did not happen.
@@ -68,10 +72,8 @@ pub enum WriteError {
 impl Ledger {
     /// Starts with `contents` (from a local snapshot or empty); `load` or `catch_up` bring in the store's.
     pub fn new(store: Arc<dyn Store>, contents: Contents) -> Self {
-        let revision = contents.revision;
-        let catalog = RwLock::new(Catalog::of(contents.entities, revision));
         Self {
-            held: Arc::new(Held { catalog, published: watch::Sender::new(revision) }),
+            held: Arc::new(Held::new(contents)),
             store,
             turn: Arc::default(),
             waiting: Semaphore::new(WAITING_MAX),
@@ -85,7 +87,7 @@ impl Ledger {
 
     /// Runs `look` on the catalog under a short read lock: collect shared entities, do not compute.
     pub fn read<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
-        self.held.read(look)
+        self.held.read(|world| look(&world.catalog))
     }
 
     /// Every entity and the revision they stand at, shared.
@@ -113,16 +115,29 @@ impl Ledger {
         self.transact(WRITE_LIMIT, decide).await
     }
 
+    /// What the data plane runs (`Catalog::in_force`), and the revision.
+    pub fn in_force(&self) -> (Vec<Arc<Entity>>, Revision) {
+        self.read(|catalog| (catalog.in_force(), catalog.revision()))
+    }
+
     /// Asks the store for what this node lacks and takes it in. Answers whether anything came.
     pub async fn catch_up(&self) -> Result<bool, StoreError> {
-        let seen = self.revision();
-        let missed = self.noting(self.store.since(seen).await)?;
-        Ok(self.held.adopt(seen, News::indexed(missed).await?))
+        // A second round when the history of the store turned out to be another, and the first gave it a new epoch.
+        for _ in 0..2 {
+            let asked = self.held.asked();
+            let missed = self.noting(self.store.since(asked.anchor).await)?;
+            match self.held.hear(asked, News::indexed(missed).await?) {
+                Heard::Nothing => return Ok(false),
+                Heard::Something => return Ok(true),
+                Heard::Forked => self.noting(self.store.renew(self.revision()).await)?,
+            }
+        }
+        self.noting(Err(changing()))
     }
 
     /// Takes in what somebody else decided. What is not newer than what stands here is left alone.
     pub fn take(&self, missed: Missed) {
-        self.held.adopt_newer(News::of(missed));
+        self.held.adopt(News::of(missed));
     }
 
     /// Replaces everything (a declarative configuration).
@@ -135,9 +150,10 @@ impl Ledger {
             });
         }
         let _turn = self.turn.lock().await;
-        let seen = self.revision();
+        let asked = self.held.asked();
         let revision = self.noting(self.store.replace(entities.clone()).await)?;
-        self.held.adopt(seen, News::indexed(Missed::Everything(Contents { revision, entities })).await?);
+        let everything = Contents { revision, entities, merged: None };
+        self.held.hear(asked, News::indexed(Missed::Everything(everything)).await?);
         Ok(revision)
     }
 
@@ -148,7 +164,7 @@ impl Ledger {
 
     /// Announces each new revision after the catalog holds it.
     pub fn revisions(&self) -> watch::Receiver<Revision> {
-        self.held.published.subscribe()
+        self.held.revisions()
     }
 
     fn revision(&self) -> Revision {
@@ -164,26 +180,41 @@ impl Ledger {
             return Err(WriteError::Store(StoreError::ReadOnly));
         }
         let deadline = Instant::now() + limit;
-        let (turn, mut transaction) = self.open(deadline).await.map_err(WriteError::Store)?;
-        self.held.adopt_newer(News::indexed(transaction.missed()).await.map_err(WriteError::Store)?);
+        let (turn, transaction) = self.open(deadline).await.map_err(WriteError::Store)?;
         let (answer, changes) = self.read(decide).map_err(WriteError::Rejected)?;
         if changes.is_empty() {
             return Ok((answer, self.revision()));
         }
         let deadline = deadline + PER_CHANGE.saturating_mul(u32::try_from(changes.len()).unwrap_or(u32::MAX));
-        let committed = self.noting(self.commit(turn, transaction, changes, deadline).await);
+        let decided = self.held.read(|world| world.decided(changes, unix_ms()));
+        let committed = self.noting(self.commit(turn, transaction, decided, deadline).await);
         committed.map(|revision| (answer, revision)).map_err(WriteError::Store)
     }
 
-    /// Waits for the turn and for the store's lock.
+    /// Waits for the turn and for the store's lock, and takes in what the transaction says was missed.
     async fn open(&self, deadline: Instant) -> Result<(OwnedMutexGuard<()>, Box<dyn Transaction>), StoreError> {
-        let busy = |what: &str| StoreError::Unavailable(format!("{what}, try again later"));
         let _waiting = self.waiting.try_acquire().map_err(|_| busy("too many writes are waiting for the database"))?;
         let turn = timeout_at(deadline, self.turn.clone().lock_owned()).await;
         let turn = turn.map_err(|_| busy("the writes before this one are not done yet"))?;
-        let opened = timeout_at(deadline, self.store.begin(self.revision())).await;
-        let opened = opened.unwrap_or_else(|_| Err(busy("the database did not answer in time")));
-        Ok((turn, self.noting(opened)?))
+        for _ in 0..2 {
+            let asked = self.held.asked();
+            let mut transaction = self.in_time(deadline, self.store.begin(asked.anchor)).await?;
+            if self.held.hear(asked, News::indexed(transaction.missed()).await?) != Heard::Forked {
+                return Ok((turn, transaction));
+            }
+            drop(transaction);
+            self.in_time(deadline, self.store.renew(self.revision())).await?;
+        }
+        self.noting(Err(changing()))
+    }
+
+    async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        step: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = timeout_at(deadline, step).await;
+        self.noting(done.unwrap_or_else(|_| Err(busy("the database did not answer in time"))))
     }
 
     /// Commits on a task of its own: a client that goes away, or is told that time is up, neither cuts the commit
@@ -192,17 +223,15 @@ impl Ledger {
         &self,
         turn: OwnedMutexGuard<()>,
         transaction: Box<dyn Transaction>,
-        changes: Vec<Change>,
+        decided: Decided,
         deadline: Instant,
     ) -> Result<Revision, StoreError> {
         let unknown = || StoreError::Unknown("the database did not say in time whether it took the change".into());
         let held = self.held.clone();
         let settle = async move {
             let _turn = turn;
-            let committed = timeout_at(deadline + COMMIT_LIMIT, transaction.commit(changes.clone())).await;
-            let revision = committed.unwrap_or_else(|_| Err(unknown()))?;
-            held.adopt_newer(News::Changes(changes, revision));
-            Ok(revision)
+            let committed = timeout_at(deadline + COMMIT_LIMIT, settle(&held, transaction, decided)).await;
+            committed.unwrap_or_else(|_| Err(unknown()))
         };
         let settled = timeout_at(deadline, tokio::spawn(settle)).await;
         settled.map_err(|_| unknown())?.map_err(|panic| StoreError::Broken(panic.to_string()))?
@@ -221,86 +250,53 @@ impl Ledger {
     }
 }
 
-impl Held {
-    fn read<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
-        look(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes in what the store answered about `seen`: all of it, even backwards, unless the catalog moved meanwhile.
-    fn adopt(&self, seen: Revision, news: News) -> bool {
-        self.take_in(news, |standing, revision| standing == seen || standing < revision)
-    }
-
-    fn adopt_newer(&self, news: News) -> bool {
-        self.take_in(news, |standing, revision| standing < revision)
-    }
-
-    /// Answers whether anything came. Changes that partly stand already do no harm: each is a whole state.
-    fn take_in(&self, news: News, wanted: impl FnOnce(Revision, Revision) -> bool) -> bool {
-        let revision = news.revision();
-        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        let standing = catalog.revision();
-        if standing == revision || !wanted(standing, revision) {
-            return false;
-        }
-        let replaced = match news {
-            News::Changes(changes, revision) => {
-                catalog.apply(&changes, revision);
-                None
-            }
-            News::Everything(everything) => Some(std::mem::replace(&mut *catalog, everything)),
-        };
-        // The old world is taken apart after readers are let in to the new one.
-        drop(catalog);
-        let other_history = standing != Revision::default() && standing.epoch != revision.epoch;
-        if replaced.is_some() && other_history {
-            tracing::warn!(%standing, %revision, "the history of the configuration was replaced by another; adopted it");
-        }
-        self.publish();
-        true
-    }
-
-    /// Announces what stands now, which is what a receiver wants even when two announcements cross.
-    fn publish(&self) {
-        self.published.send_if_modified(|published| {
-            let standing = self.read(Catalog::revision);
-            std::mem::replace(published, standing) != standing
-        });
-    }
-}
-
-impl News {
-    fn of(missed: Missed) -> Self {
-        match missed {
-            Missed::Changes { changes, revision } => Self::Changes(changes, revision),
-            Missed::Everything(contents) => Self::Everything(Catalog::of(contents.entities, contents.revision)),
-        }
-    }
-
-    /// As `of`, with a whole configuration indexed off the runtime: that takes a moment.
-    async fn indexed(missed: Missed) -> Result<Self, StoreError> {
-        match missed {
-            Missed::Changes { .. } => Ok(Self::of(missed)),
-            Missed::Everything(_) => {
-                let indexing = tokio::task::spawn_blocking(|| Self::of(missed)).await;
-                indexing.map_err(|error| StoreError::Broken(format!("the configuration cannot be indexed: {error}")))
-            }
-        }
-    }
-
-    fn revision(&self) -> Revision {
-        match self {
-            Self::Changes(_, revision) => *revision,
-            Self::Everything(catalog) => catalog.revision(),
+impl World {
+    fn decided(&self, changes: Vec<Change>, unix_ms: u64) -> Decided {
+        match &self.regime {
+            Regime::Order(_) => Decided::Ordered(changes),
+            Regime::Merge(merge) => Decided::Merged(Box::new(merge::written(merge, &self.catalog, changes, unix_ms))),
         }
     }
 }
 
-/// The changes that lead from what stands to `entities`.
+/// Commits, and takes in what was committed.
+async fn settle(held: &Held, transaction: Box<dyn Transaction>, decided: Decided) -> Result<Revision, StoreError> {
+    match decided {
+        Decided::Ordered(changes) => {
+            let revision = transaction.commit(changes.clone()).await?;
+            held.committed(changes, revision);
+            Ok(revision)
+        }
+        Decided::Merged(step) => {
+            let Step { changes, vector, clock, span } = *step;
+            let revision = vector.revision();
+            transaction.merge(changes.clone(), vector.clone()).await?;
+            held.merged(changes, vector, clock, span);
+            Ok(revision)
+        }
+    }
+}
+
+fn busy(what: &str) -> StoreError {
+    StoreError::Unavailable(format!("{what}, try again later"))
+}
+
+fn changing() -> StoreError {
+    busy("the history of the database keeps changing")
+}
+
+/// The wall clock, for the stamps of the embedded store.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The changes that lead from what stands to `entities`. What only a newer program knows is nobody's to replace here.
 fn difference(catalog: &Catalog, entities: &[Arc<Entity>]) -> Vec<Change> {
     let wanted: HashMap<(Kind, uuid::Uuid), &Arc<Entity>> =
         entities.iter().map(|entity| ((entity.kind(), entity.id()), entity)).collect();
-    let gone = catalog.everything().filter(|entity| !wanted.contains_key(&(entity.kind(), entity.id())));
+    let known = catalog.everything().filter(|entity| !entity.kind().is_stranger());
+    let gone = known.filter(|entity| !wanted.contains_key(&(entity.kind(), entity.id())));
     let gone = gone.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: None });
     let fresh = wanted.values().filter(|entity| catalog.get(entity.kind(), entity.id()) != Some(**entity));
     let fresh = fresh.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: Some((*entity).clone()) });

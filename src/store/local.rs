@@ -90,7 +90,7 @@ impl Local {
             return Err(damaged(&format!("it is of {}, not of {}", snapshot.origin, self.origin)));
         }
         let entities = snapshot.records.iter().filter_map(entity).map(Arc::new).collect();
-        Ok(Contents { revision: snapshot.revision, entities })
+        Ok(Contents { revision: snapshot.revision, entities, merged: None })
     }
 }
 
@@ -99,9 +99,9 @@ fn record(entity: &Entity) -> Record<'_> {
     Record { kind: entity.kind().name, id: *entity.id().as_bytes(), text: entity.text() }
 }
 
-/// `None` for a kind that this program does not know, or a document that is none.
+/// `None` for a document that is none, or of no kind.
 fn entity(record: &Record<'_>) -> Option<Entity> {
-    Entity::from_text(Kind::named(record.kind)?, record.text)
+    Entity::from_text(Kind::of_name(record.kind)?, record.text)
         .filter(|entity| entity.id() == Uuid::from_bytes(record.id))
 }
 
@@ -191,18 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_known_are_skipped() {
+    fn kinds_that_are_not_known_are_kept_and_damage_is_skipped() {
         let directory = tempfile::tempdir().unwrap();
         let local = Local::new(directory.path(), "config", "here");
         let text = r#"{"id":"00000000-0000-0000-0000-000000000001"}"#;
         let id = *Uuid::from_u128(1).as_bytes();
         let records = vec![
-            Record { kind: "things", id, text },
+            Record { kind: "newer_things", id, text },
+            Record { kind: "no kind", id, text },
             Record { kind: "services", id, text },
             Record { kind: "routes", id: [9; 16], text },
         ];
         let bytes = Snapshot { origin: "here", revision: Revision::new(1, 1), records }.encode().unwrap();
         fs::write(&local.current, [&bytes, checksum(&bytes).as_ref()].concat()).unwrap();
-        assert_eq!(local.load().contents.unwrap().entities.len(), 1);
+        let entities = local.load().contents.unwrap().entities;
+        local.save(Revision::new(1, 2), &entities).unwrap();
+        let kinds = local.load().contents.unwrap().entities.iter().map(|entity| entity.kind().name).collect::<Vec<_>>();
+        assert_eq!(kinds, ["newer_things", "services"]);
     }
 }

@@ -11,9 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tidegate_proto::Revision;
+use tidegate_proto::{Revision, Vector};
 
-use crate::entity::{Change, Entity};
+use crate::entity::{Change, Entity, Stamped};
 
 /// Where entities rest.
 pub trait Store: Send + Sync + 'static {
@@ -26,6 +26,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// What was committed after `seen`, without locking anything.
     fn since(&self, seen: Revision) -> BoxFuture<'_, Result<Missed, StoreError>>;
+
+    /// Peers know a history up to `seen` that this store does not have: it was replaced by another, an older copy perhaps.
+    /// Gives what the store has an epoch greater than `seen`'s, unless somebody did already.
+    fn renew(&self, seen: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = seen;
+        Box::pin(async { Ok(()) })
+    }
 
     /// `postgres`, `embedded` or `off`.
     fn name(&self) -> &'static str;
@@ -50,6 +57,13 @@ pub trait Transaction: Send {
     /// Makes `changes` durable, all or none, and answers the revision they have.
     /// `Err` with `Outcome::Unknown`: the connection ended while committing.
     fn commit(self: Box<Self>, changes: Vec<Change>) -> BoxFuture<'static, Result<Revision, StoreError>>;
+
+    /// Where every node writes: makes changes that won durable with their stamps, and that everything up to `vector` is
+    /// in. All or none.
+    fn merge(self: Box<Self>, changes: Vec<Stamped>, vector: Vector) -> BoxFuture<'static, Result<(), StoreError>> {
+        let _ = (changes, vector);
+        Box::pin(async { Err(StoreError::Broken("this store keeps no stamps".into())) })
+    }
 }
 
 /// All entities at a revision.
@@ -57,6 +71,18 @@ pub trait Transaction: Send {
 pub struct Contents {
     pub revision: Revision,
     pub entities: Vec<Arc<Entity>>,
+    /// Where every node writes, the same with its stamps.
+    pub merged: Option<Merged>,
+}
+
+/// What a store keeps where every node writes.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// The name of this node's own writes.
+    pub origin: String,
+    pub vector: Vector,
+    /// The last change of each entity: what stands, and what is gone.
+    pub changes: Vec<Stamped>,
 }
 
 /// What a reader lacks.

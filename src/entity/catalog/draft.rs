@@ -115,8 +115,8 @@ impl<'a> Draft<'a> {
 
     /// Who has a unique key, expired or not.
     fn holder(&self, kind: Kind, key: &str) -> Option<&Arc<Entity>> {
-        let below = || self.catalog.by_canonical(kind, key).filter(|it| !self.hidden.contains(&(kind, it.id())));
-        self.written.by_canonical(kind, key).or_else(below)
+        let shown = |it: &&Arc<Entity>| !self.hidden.contains(&(kind, it.id()));
+        self.written.by_canonical(kind, key).or_else(|| self.catalog.claimants(kind, key).find(shown))
     }
 
     fn child_ids(&self, kind: Kind, field: &str, parent: Uuid) -> BTreeSet<Uuid> {

@@ -269,7 +269,7 @@ async fn only_what_is_newer_is_taken_from_others() {
     let (ledger, _) = ledger();
     add(&ledger, 1).await.unwrap();
     add(&ledger, 2).await.unwrap();
-    let state = |number| Contents { revision: number, entities: Vec::new() };
+    let state = |number| Contents { revision: number, ..Contents::default() };
     ledger.take(Missed::Everything(state(Revision::new(1, 1))));
     ledger.take(Missed::Changes { changes: Vec::new(), revision: Revision::new(1, 2) });
     assert_eq!(numbers(&ledger), [1, 2]);

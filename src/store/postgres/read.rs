@@ -45,7 +45,7 @@ impl News {
         if self.reaches_back {
             return Ok(Missed::Changes { changes: self.changes, revision: self.revision });
         }
-        Ok(Missed::Everything(Contents { revision: self.revision, entities: entities(held).await? }))
+        Ok(Missed::Everything(Contents { revision: self.revision, entities: entities(held).await?, merged: None }))
     }
 }
 

@@ -1,0 +1,132 @@
+//! The ledger's side of replication: what peers bring in, and what is handed to them.
+//!
+//! With one database, what a peer hands on is in the database already, so it goes to the catalog only, in order. Where every
+//! node writes, it is merged by stamps in the turn of a writer and is durable before it shows.
+
+use std::sync::Arc;
+
+use tidegate_proto::Vector;
+use tidegate_proto::frame::{Span, WholeRecord};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::entity::catalog::Catalog;
+use crate::entity::{Entity, Stamped};
+use crate::store::ledger::held::{Merge, News, Regime, World};
+use crate::store::ledger::merge::{self, Step};
+use crate::store::ledger::{Ledger, REPLACE_LIMIT, spans, unix_ms};
+use crate::store::{Contents, Missed, StoreError};
+
+/// More changes than this are read, and indexed, off the runtime.
+const INLINE_MAX: usize = 100;
+
+impl Ledger {
+    /// Everything up to here is in.
+    pub fn vector(&self) -> Vector {
+        self.held.read(World::vector)
+    }
+
+    /// Every transaction that was committed here, and whatever `catch_up` brought from the store, in order. Bounded: a
+    /// receiver that lags loses the oldest (`RecvError::Lagged`), and peers then notice what they lack by the vector.
+    ///
+    /// A span with `after == upto` and no changes says where this node stands now and not what led there, because that
+    /// is too long for a frame or came whole from the store: peers have to fetch the whole.
+    pub fn spans(&self) -> broadcast::Receiver<Arc<Span>> {
+        self.held.spans()
+    }
+
+    /// How often this node adopted another history (a restored database) since its start.
+    pub fn epochs_adopted(&self) -> u64 {
+        self.held.epochs_adopted()
+    }
+
+    /// Takes transactions of peers in, in this order. Those that are known, and those that come too early or are of
+    /// another epoch, are left alone. Answers where this node stands afterwards.
+    pub async fn take_spans(&self, spans: Vec<Span>) -> Result<Vector, StoreError> {
+        let count = spans.iter().map(|span| span.changes.len()).sum();
+        let taken = aside(count, move || spans.into_iter().map(spans::taken).collect::<Vec<_>>()).await?;
+        if self.held.read(World::is_ordered) {
+            self.held.follow(taken);
+            return Ok(self.vector());
+        }
+        self.merging(|merge, catalog| merge::followed(merge, catalog, taken, unix_ms())).await
+    }
+
+    /// Takes the whole of a peer in: with one database in the place of what stands, when `vector` is ahead; where every
+    /// node writes, merged record by record. Answers where this node stands afterwards.
+    pub async fn adopt(&self, vector: Vector, records: Vec<WholeRecord>) -> Result<Vector, StoreError> {
+        let epoch = vector.epoch;
+        let changes = aside(records.len(), move || spans::adopted(epoch, records)).await?;
+        if !self.held.read(World::is_ordered) {
+            return self.merging(|merge, catalog| merge::adopted(merge, catalog, &vector, changes, unix_ms())).await;
+        }
+        if vector.revision() > self.revision() {
+            let everything = Contents { revision: vector.revision(), entities: entities(changes), merged: None };
+            self.held.adopt(News::indexed(Missed::Everything(everything)).await?);
+        }
+        Ok(self.vector())
+    }
+
+    /// Records of everything here, tombstones included, in order of (kind, id), after a place: as many as fit in
+    /// `size_max` bytes (but one at least), and whether that was all.
+    pub fn records(&self, after: Option<(String, [u8; 16])>, size_max: usize) -> (Vec<WholeRecord>, bool) {
+        let after = after.as_ref().map(|(kind, id)| (kind.as_str(), Uuid::from_bytes(*id)));
+        self.read(|catalog| {
+            let (mut records, mut size) = (Vec::new(), 0);
+            for record in catalog.records(after) {
+                let record = spans::record(&record);
+                size += spans::len(&record);
+                if size > size_max && !records.is_empty() {
+                    return (records, false);
+                }
+                records.push(record);
+            }
+            (records, true)
+        })
+    }
+
+    /// Merges in the turn of a writer.
+    async fn merging(&self, decide: impl FnOnce(&Merge, &Catalog) -> Step) -> Result<Vector, StoreError> {
+        let (turn, transaction) = self.open(Instant::now() + REPLACE_LIMIT).await?;
+        let step = self.held.read(|world| match &world.regime {
+            Regime::Merge(merge) => Some(decide(merge, &world.catalog)),
+            Regime::Order(_) => None,
+        });
+        let step = step.ok_or_else(|| StoreError::Broken("the store changed its kind".into()))?;
+        if step.vector == self.vector() {
+            return Ok(step.vector);
+        }
+        let held = self.held.clone();
+        // On a task of its own, as a commit: whoever asked may go away.
+        let settle = async move {
+            let _turn = turn;
+            let Step { changes, vector, clock, span } = step;
+            transaction.merge(changes.clone(), vector.clone()).await?;
+            if changes.len() <= INLINE_MAX {
+                held.merged(changes, vector, clock, span);
+                return Ok(());
+            }
+            let standing = held.read(|world| world.catalog.stamped());
+            let revision = vector.revision();
+            let index = move || Catalog::of_stamped(standing.into_iter().chain(changes), revision);
+            held.replaced(aside(usize::MAX, index).await?, vector, clock);
+            Ok(())
+        };
+        let settled = tokio::spawn(settle).await;
+        self.noting(settled.unwrap_or_else(|panic| Err(StoreError::Broken(panic.to_string()))))?;
+        Ok(self.vector())
+    }
+}
+
+/// Does `work` off the runtime when there is much of it.
+async fn aside<T: Send + 'static>(count: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    if count <= INLINE_MAX {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|panic| StoreError::Broken(panic.to_string()))
+}
+
+fn entities(changes: Vec<Stamped>) -> Vec<Arc<Entity>> {
+    changes.into_iter().filter_map(|stamped| stamped.change.entity).collect()
+}

@@ -1,0 +1,116 @@
+//! Transactions as peers hand them to each other, and back.
+//!
+//! A change that cannot be read is left out and told to the log; its transaction still counts, or its sender would be
+//! asked for it again without end. Kinds that only a newer program knows are kept as they are (`entity::stranger`).
+
+use std::sync::Arc;
+
+use tidegate_proto::frame::{Changed, Span, WholeRecord};
+use tidegate_proto::{Revision, Stamp};
+use uuid::Uuid;
+
+use crate::cluster::core::clock::TIME_MAX;
+use crate::entity::catalog::Record;
+use crate::entity::{Change, Entity, Kind, Stamped};
+
+/// Spans are for what fits a frame. Of a longer transaction peers are told the place only, and fetch the whole.
+const SPAN_LEN_MAX: usize = 900_000;
+
+/// What a change costs beside its document, at most.
+const CHANGE_LEN: usize = 100;
+
+/// A span, read.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub epoch: u64,
+    pub origin: String,
+    pub after: u64,
+    pub upto: u64,
+    pub changes: Vec<Stamped>,
+}
+
+/// What led one database from `after` to `revision`.
+pub fn of_database(changes: &[Change], after: u64, revision: Revision) -> Span {
+    let changed = changes.iter().map(|change| changed(change, revision.number));
+    span(revision.epoch, String::new(), after, revision.number, changed.collect())
+}
+
+/// One transaction of this node, the `number`th of `origin`.
+pub fn of_node(changes: &[Stamped], epoch: u64, origin: &str, number: u64) -> Span {
+    let changed = changes.iter().map(|stamped| changed(&stamped.change, stamped.stamp.time));
+    span(epoch, origin.to_owned(), number - 1, number, changed.collect())
+}
+
+/// Says where a database stands, and not what led there: it applies nowhere.
+pub fn place(revision: Revision) -> Span {
+    span(revision.epoch, String::new(), revision.number, revision.number, Vec::new())
+}
+
+/// A span as the catalog takes it. Reads every document: off the runtime when there are many.
+pub fn taken(span: Span) -> Taken {
+    let Span { epoch, origin, after, upto, changes } = span;
+    let stamped = changes.into_iter().filter_map(|changed| {
+        let stamp = Stamp { epoch, time: changed.time, origin: origin.clone() };
+        stamped(&changed.kind, changed.id, changed.text.as_deref(), stamp)
+    });
+    let changes = stamped.collect();
+    Taken { epoch, origin, after, upto, changes }
+}
+
+/// Records of a whole, as the catalog takes them.
+pub fn adopted(epoch: u64, records: Vec<WholeRecord>) -> Vec<Stamped> {
+    let read = |record: WholeRecord| {
+        let stamp = Stamp { epoch, time: record.time, origin: record.origin };
+        stamped(&record.kind, record.id, record.text.as_deref(), stamp)
+    };
+    records.into_iter().filter_map(read).collect()
+}
+
+pub fn record(record: &Record<'_>) -> WholeRecord {
+    WholeRecord {
+        kind: record.kind.name.to_owned(),
+        id: *record.id.as_bytes(),
+        time: record.stamp.map_or(0, |stamp| stamp.time),
+        origin: record.stamp.map_or_else(String::new, |stamp| stamp.origin.clone()),
+        text: record.entity.map(|entity| entity.text().to_owned()),
+    }
+}
+
+/// About what a record takes in a frame, in bytes.
+pub fn len(record: &WholeRecord) -> usize {
+    CHANGE_LEN + record.origin.len() + record.text.as_ref().map_or(0, String::len)
+}
+
+fn span(epoch: u64, origin: String, after: u64, upto: u64, changes: Vec<Changed>) -> Span {
+    let len = |changed: &Changed| CHANGE_LEN + changed.text.as_ref().map_or(0, String::len);
+    if changes.iter().map(len).sum::<usize>() > SPAN_LEN_MAX {
+        return Span { epoch, origin, after: upto, upto, changes: Vec::new() };
+    }
+    Span { epoch, origin, after, upto, changes }
+}
+
+fn changed(change: &Change, time: u64) -> Changed {
+    Changed {
+        kind: change.kind.name.to_owned(),
+        id: *change.id.as_bytes(),
+        time,
+        text: change.entity.as_ref().map(|entity| entity.text().to_owned()),
+    }
+}
+
+fn stamped(kind: &str, id: [u8; 16], text: Option<&str>, stamp: Stamp) -> Option<Stamped> {
+    let id = Uuid::from_bytes(id);
+    let read = || {
+        let kind = Kind::of_name(kind).filter(|_| stamp.time <= TIME_MAX)?;
+        let entity = match text {
+            Some(text) => Some(Arc::new(Entity::from_text(kind, text).filter(|entity| entity.id() == id)?)),
+            None => None,
+        };
+        Some(Change { kind, id, entity })
+    };
+    let change = read();
+    if change.is_none() {
+        tracing::error!(kind, %id, origin = stamp.origin, "what a peer says of an entity cannot be read and is left out");
+    }
+    Some(Stamped { change: change?, stamp })
+}
