@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["node"],
 ];
 
-/// Crates with sharp edges, and the one place where each may be named.
+/// Crates with sharp edges, and the place, seldom two, where each may be named.
 const FENCED: &[(&str, &str)] = &[
     ("bincode", "proto/src/"),
     ("tokio_postgres", "src/store/postgres"),
@@ -27,7 +27,9 @@ const FENCED: &[(&str, &str)] = &[
     ("serde_saphyr", "src/entity/declarative/"),
     ("hickory_resolver", "src/proxy/upstream/"),
     ("rcgen", "src/listen/tls"),
+    ("rcgen", "src/cluster/transport/identity"),
     ("quinn", "src/cluster/transport"),
+    ("quinn_proto", "src/cluster/transport/"),
     ("chitchat", "src/cluster/membership"),
 ];
 
@@ -239,7 +241,8 @@ fn sharp_crates_live_in_one_place() {
         for (number, line) in source.code() {
             for (name, place) in FENCED {
                 let used = line.contains(&format!("{name}::")) && !line.contains(&format!("_{name}::"));
-                if used && !source.path.starts_with(place) {
+                let allowed = FENCED.iter().any(|(other, place)| other == name && source.path.starts_with(place));
+                if used && !allowed {
                     offenders.push(format!("{}:{number}: {name} belongs into {place}", source.path));
                 }
             }

@@ -6,9 +6,9 @@
 mod bound;
 mod check;
 pub mod close;
-mod codec;
+pub mod codec;
 pub mod frame;
-mod kind;
+pub mod kind;
 mod revision;
 mod snapshot;
 mod stamp;

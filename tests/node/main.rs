@@ -5,4 +5,5 @@ mod command;
 mod gateway;
 mod lifecycle;
 mod postgres;
+mod relay;
 mod store;

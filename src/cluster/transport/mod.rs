@@ -2,17 +2,35 @@
 //!
 //! Who a peer is comes from its certificate and its Hello, never from its address. Every queue is bounded.
 
+mod carriers;
+mod connections;
+mod endpoint;
+mod figures;
+mod framing;
+mod greeting;
+mod hub;
+pub mod identity;
+mod inbound;
+mod outbox;
+mod reload;
+mod transfers;
+mod verify;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::VarInt;
+use tidegate_proto::close::Close;
 use tidegate_proto::frame::{Chunk, Fetch, Frame, Hello};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::view::Figures;
+use crate::cluster::transport::hub::Hub;
 
 /// How this node proves that it belongs.
 #[derive(Clone)]
@@ -28,7 +46,8 @@ pub struct Options {
     /// What peers dial; may differ from `listen` (a relay, a NAT).
     pub advertise: SocketAddr,
     pub identity: Identity,
-    /// This node's Hello; `address`, `oldest`, `newest` are filled in here.
+    /// This node's Hello; `address`, `oldest`, `newest` and `cluster_id` (as `identity::cluster_id` has it) are filled in
+    /// here.
     pub hello: Hello,
     /// Generic segmentation offload: off on Fly.
     pub segmentation_offload: bool,
@@ -49,50 +68,80 @@ pub enum Event {
     },
 }
 
+/// What is queued has so long to be sent when the mesh is closed, and its peers as long again to hear of the end.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// A handle to the endpoint and its connections.
 #[derive(Clone)]
-pub struct Mesh {}
+pub struct Mesh {
+    hub: Arc<Hub>,
+}
 
 impl Mesh {
     /// Binds and starts. `keeper` answers `Fetch`; `events` is bounded: a full queue slows reading from that peer down.
     pub fn start(options: Options, keeper: Arc<dyn Keeper>, events: mpsc::Sender<Event>) -> io::Result<Self> {
-        let _ = (options, keeper, events);
-        unimplemented!()
+        let identity = options.identity.clone();
+        let hub = Hub::bind(options, keeper, events)?;
+        hub.tasks.spawn(hub::accept(hub.clone()));
+        hub.tasks.spawn(reload::follow(hub.clone(), identity));
+        Ok(Self { hub })
+    }
+
+    /// This node's Hello, complete.
+    pub fn hello(&self) -> &Hello {
+        &self.hub.hello
+    }
+
+    /// Where it is bound.
+    pub fn listen(&self) -> io::Result<SocketAddr> {
+        self.hub.endpoint.local_addr()
     }
 
     /// Wants a connection to whoever is at `address`; does nothing while there is one or one is being made. Returns at once.
     pub fn dial(&self, address: SocketAddr) {
-        let _ = address;
+        self.hub.dial(address);
     }
 
     /// Queues a frame on the carrier of its kind. False: no connection, or its queue is full (see the kind's rule).
     pub fn send(&self, peer: &str, frame: &Frame) -> bool {
-        let _ = (peer, frame);
-        false
+        let link = self.hub.table().link(peer);
+        link.is_some_and(|link| carriers::push(&self.hub, &link, frame))
     }
 
     /// Asks `peer` for records; chunks arrive in order until one is `last`. The channel ends early when the donor is busy
     /// or the connection breaks: ask another, resuming after the last record.
     pub fn fetch(&self, peer: &str, fetch: Fetch) -> mpsc::Receiver<Chunk> {
-        let _ = (peer, fetch);
-        mpsc::channel(1).1
+        let link = self.hub.table().link(peer);
+        link.map_or_else(|| mpsc::channel(1).1, |link| transfers::fetch(&self.hub, link, fetch))
     }
 
     /// The connection's round trip, as QUIC measures it.
     pub fn rtt(&self, peer: &str) -> Option<Duration> {
-        let _ = peer;
-        None
+        self.hub.table().link(peer).map(|link| link.connection.rtt())
     }
 
     /// Closes the connection to a peer that misbehaved, and counts it.
     pub fn expel(&self, peer: &str, why: &'static str) {
-        let _ = (peer, why);
+        let link = self.hub.table().link(peer);
+        if let Some(link) = link {
+            self.hub.punish(&link, Close::Misbehaved, why);
+        }
     }
 
+    /// What this layer counts; the other figures are zero.
     pub fn figures(&self) -> Figures {
-        Figures::default()
+        let table = self.hub.table();
+        self.hub.counters.figures(table.running().map(|link| link.connection.stats()))
     }
 
-    /// Sends what is queued, closes everything.
-    pub async fn close(&self) {}
+    /// Sends what is queued, closes everything. Takes two seconds at most.
+    pub async fn close(&self) {
+        let hub = &self.hub;
+        hub.stop.cancel();
+        hub.table().running().for_each(|link| link.outbox.finish());
+        hub.tasks.close();
+        let _ = timeout(FLUSH, hub.tasks.wait()).await;
+        hub.endpoint.close(VarInt::from_u32(Close::Stopping.code()), Close::Stopping.name().as_bytes());
+        let _ = timeout(FLUSH, hub.endpoint.wait_idle()).await;
+    }
 }
