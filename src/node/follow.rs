@@ -6,20 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
 use crate::store::ledger::Ledger;
 
-/// The longest pause between two questions to a store that does not answer.
+/// The pauses between two questions to a store that does not answer: the first, and the longest.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// One node's view of its store.
 pub struct Follow {
     pub ledger: Arc<Ledger>,
-    /// Pause between two questions.
-    pub poll: Duration,
+    /// Pause between two questions; most nodes of a cluster need not ask often. All ask when the store comes back.
+    pub poll: watch::Receiver<Duration>,
     /// Told of the first answer: `Ok` when the catalog now is the store's, else why the node must not run.
     pub first: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -27,7 +28,8 @@ pub struct Follow {
 impl Follow {
     /// Asks until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut pause = self.poll;
+        let mut pause;
+        let mut backoff = (*self.poll.borrow()).min(PAUSE_MIN);
         let mut away = false;
         loop {
             match self.ledger.catch_up().await {
@@ -35,19 +37,22 @@ impl Follow {
                     if std::mem::take(&mut away) {
                         tracing::info!("the database answers again");
                     }
-                    pause = self.poll;
+                    pause = *self.poll.borrow_and_update();
+                    backoff = pause.min(PAUSE_MIN);
                     self.tell_first(Ok(()));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut away, true) {
                         self.lost(&error);
                     }
-                    pause = (pause * 2).min(PAUSE_MAX.max(self.poll));
+                    pause = backoff;
+                    backoff = (backoff * 2).min(PAUSE_MAX);
                 }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.poll.changed(), if !away => {}
             }
         }
     }
@@ -111,7 +116,7 @@ mod tests {
     fn follow(script: Vec<Result<Missed, StoreError>>) -> (Arc<Ledger>, oneshot::Receiver<Result<(), String>>) {
         let ledger = Arc::new(Ledger::new(Arc::new(Script(Mutex::new(script.into()))), Contents::default()));
         let (tell, told) = oneshot::channel();
-        let follow = Follow { ledger: ledger.clone(), poll: POLL, first: Some(tell) };
+        let follow = Follow { ledger: ledger.clone(), poll: watch::channel(POLL).1, first: Some(tell) };
         tokio::spawn(follow.run(CancellationToken::new()));
         (ledger, told)
     }

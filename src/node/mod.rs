@@ -3,6 +3,7 @@
 pub mod command;
 pub mod settings;
 
+mod cluster;
 mod edge;
 mod follow;
 mod identity;

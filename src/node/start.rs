@@ -4,18 +4,16 @@
 //! whoever it came from, and close last. The Admin API is there from the beginning and says what is missing.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use tidegate_proto::{Revision, Vector};
+use tidegate_proto::Revision;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Handles};
-use crate::cluster::core::solo::Solo;
-use crate::cluster::core::view::{Cluster, Member, State};
+use crate::cluster::core::view::Cluster;
 use crate::counter::Counters;
-use crate::entity::catalog::Catalog;
 use crate::entity::declare::Plugins;
 use crate::listen::Traffic;
 use crate::listen::access_log::Target;
@@ -26,7 +24,7 @@ use crate::node::settings::Settings;
 use crate::node::signals::{Asked, Signals};
 use crate::node::stores::{self, Opened};
 use crate::node::telemetry::{self, Telemetry};
-use crate::node::{keep, sweep};
+use crate::node::{cluster, keep, sweep};
 use crate::plugin;
 use crate::proxy::Proxy;
 use crate::snapshot::Live;
@@ -105,7 +103,7 @@ impl Node {
         let opened = stores::open(&settings, &plugins).await?;
         let (ledger, live, traffic) = (opened.ledger.clone(), Arc::new(Live::default()), Arc::new(Traffic::default()));
         let (draining, leave) = (CancellationToken::new(), CancellationToken::new());
-        let cluster = cluster(&settings, &node_id, &ledger);
+        let cluster = cluster::start(&settings, &node_id, &ledger, &draining).await?;
         let handles = Handles {
             ledger: ledger.clone(),
             live: live.clone(),
@@ -151,7 +149,9 @@ impl Node {
         if let Some(poll) = opened.poll {
             let (tell, told) = oneshot::channel();
             self.first_contact = Some(told);
-            let follow = Follow { ledger: self.ledger.clone(), poll, first: Some(tell) };
+            let (pause, pauses) = watch::channel(poll);
+            self.tasks.spawn(cluster::pace(self.cluster.clone(), poll, pause, self.stop.clone()));
+            let follow = Follow { ledger: self.ledger.clone(), poll: pauses, first: Some(tell) };
             self.tasks.spawn(follow.run(self.stop.clone()));
         }
         if let Some(local) = opened.local {
@@ -250,27 +250,6 @@ async fn first_answer(waiting: &mut Option<oneshot::Receiver<Result<(), String>>
 
 async fn hurried(signals: &mut Signals) {
     while signals.next().await != Asked::Stop {}
-}
-
-/// A node without a mesh is its own cluster.
-fn cluster(settings: &Settings, node_id: &str, ledger: &Arc<Ledger>) -> Arc<dyn Cluster> {
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let me = Member {
-        node_id: node_id.to_owned(),
-        region: settings.node.region.clone(),
-        address: String::new(),
-        state: State::Alive,
-        incarnation: u64::try_from(started.as_millis()).unwrap_or_default(),
-        version: crate::VERSION.to_owned(),
-        revision: Revision::default(),
-        digest: 0,
-        rtt_ms: None,
-        last_heard_ms: 0,
-        hostname: crate::node::identity::hostname(),
-        draining: false,
-    };
-    let ledger = ledger.clone();
-    Arc::new(Solo::new(me, move || Vector::of_database(ledger.read(Catalog::revision))))
 }
 
 fn node_id(settings: &Settings) -> Result<String, String> {
