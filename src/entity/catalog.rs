@@ -12,7 +12,6 @@ mod merge;
 
 pub use conflicts::{Conflict, Dangling};
 pub use draft::Draft;
-pub use merge::Record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -39,7 +38,7 @@ pub struct Catalog {
 struct Shelf {
     kind: Kind,
     entities: BTreeMap<Uuid, Arc<Entity>>,
-    /// Where several nodes write: when each entity was written, and what is gone since when.
+    /// When each entity was written, where several nodes write.
     stamps: BTreeMap<Uuid, Stamp>,
     /// Canonical text of each unique key, to the entity that has it.
     keys: HashMap<Box<str>, Uuid>,
@@ -111,6 +110,20 @@ impl Catalog {
         self.shelf(kind).into_iter().flat_map(|shelf| shelf.entities.values())
     }
 
+    /// By the kind's name, known here or not.
+    pub fn named(&self, kind: &str, id: Uuid) -> Option<&Arc<Entity>> {
+        self.shelves.get(kind)?.entities.get(&id)
+    }
+
+    /// All of every kind, in order of kind and id, after a place.
+    pub fn after(&self, place: Option<(&str, Uuid)>) -> impl Iterator<Item = &Arc<Entity>> {
+        let from = place.map_or(Bound::Unbounded, |(kind, _)| Bound::Included(kind));
+        self.shelves.range::<str, _>((from, Bound::Unbounded)).flat_map(move |(kind, shelf)| {
+            let after = place.filter(|(name, _)| name == kind).map(|(_, id)| id);
+            shelf.entities.range((exclusive(after), Bound::Unbounded)).map(|(_, entity)| entity)
+        })
+    }
+
     /// All of every kind.
     pub fn everything(&self) -> impl Iterator<Item = &Arc<Entity>> + '_ {
         self.shelves.values().flat_map(|shelf| shelf.entities.values())
@@ -169,16 +182,12 @@ impl Catalog {
     /// Takes changes in as they are: they were decided elsewhere. The catalog then stands at `revision`.
     pub fn apply(&mut self, changes: &[Change], revision: Revision) {
         for change in changes {
-            self.step(change);
+            match &change.entity {
+                Some(entity) => self.put(entity.clone()),
+                None => self.remove(change.kind, change.id),
+            }
         }
         self.revision = revision;
-    }
-
-    fn step(&mut self, change: &Change) {
-        match &change.entity {
-            Some(entity) => self.put(entity.clone()),
-            None => self.remove(change.kind, change.id),
-        }
     }
 
     fn shelf(&self, kind: Kind) -> Option<&Shelf> {

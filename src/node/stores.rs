@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::entity::Entity;
 use crate::entity::declarative;
 use crate::entity::declare::Plugins;
+use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::durable::{Database, Declarative as Words, Postgres as Address};
 use crate::store::declarative::Declarative;
@@ -34,7 +35,7 @@ pub struct Opened {
 pub async fn open(settings: &Settings, plugins: &Plugins) -> Result<Opened, String> {
     let prefix = &settings.node.prefix;
     match &settings.database {
-        Database::Embedded => open_embedded(prefix).await,
+        Database::Embedded => open_embedded(prefix, settings.node.id.clone()).await,
         Database::Postgres(address) => open_postgres(prefix, address),
         Database::Off(words) => open_declarative(prefix, words, plugins).await,
     }
@@ -60,8 +61,10 @@ pub fn postgres_options(address: &Address) -> Result<postgres::Options, String> 
     })
 }
 
-async fn open_embedded(prefix: &Path) -> Result<Opened, String> {
-    let store = Embedded::open(prefix).map_err(|error| error.to_string())?;
+async fn open_embedded(prefix: &Path, node_id: Option<String>) -> Result<Opened, String> {
+    let node_id = node_id.map_or_else(|| identity::kept(prefix), Ok);
+    let node_id = node_id.map_err(|error| format!("cannot keep a node_id under {}: {error}", prefix.display()))?;
+    let store = Embedded::open(prefix, &node_id).map_err(|error| error.to_string())?;
     let contents = store.load().await.map_err(|error| error.to_string())?;
     let place = format!("embedded in {}", prefix.display());
     Ok(Opened { ledger: ledger(store, contents), loaded: true, local: None, poll: None, place })

@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_goes_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Embedded::open(folder.path()).unwrap();
+        let store = Embedded::open(folder.path(), "node").unwrap();
         let contents = store.load().await.unwrap();
         let ledger = Arc::new(Ledger::new(Arc::new(store), contents));
         ledger.replace_all(vec![key(1, NOW_S - 1), key(2, NOW_S + 60)]).await.unwrap();

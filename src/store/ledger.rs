@@ -254,7 +254,7 @@ impl World {
     fn decided(&self, changes: Vec<Change>, unix_ms: u64) -> Decided {
         match &self.regime {
             Regime::Order(_) => Decided::Ordered(changes),
-            Regime::Merge(merge) => Decided::Merged(Box::new(merge::written(merge, &self.catalog, changes, unix_ms))),
+            Regime::Merge(merge) => Decided::Merged(Box::new(merge.written(changes, unix_ms))),
         }
     }
 }
@@ -268,10 +268,8 @@ async fn settle(held: &Held, transaction: Box<dyn Transaction>, decided: Decided
             Ok(revision)
         }
         Decided::Merged(step) => {
-            let Step { changes, vector, clock, span } = *step;
-            let revision = vector.revision();
-            transaction.merge(changes.clone(), vector.clone()).await?;
-            held.merged(changes, vector, clock, span);
+            let revision = transaction.merge(step.merging.clone()).await?;
+            held.merged(*step, None);
             Ok(revision)
         }
     }

@@ -58,10 +58,9 @@ pub trait Transaction: Send {
     /// `Err` with `Outcome::Unknown`: the connection ended while committing.
     fn commit(self: Box<Self>, changes: Vec<Change>) -> BoxFuture<'static, Result<Revision, StoreError>>;
 
-    /// Where every node writes: makes changes that won durable with their stamps, and that everything up to `vector` is
-    /// in. All or none.
-    fn merge(self: Box<Self>, changes: Vec<Stamped>, vector: Vector) -> BoxFuture<'static, Result<(), StoreError>> {
-        let _ = (changes, vector);
+    /// Where every node writes: makes what won durable, all or none, and answers the revision that stands then.
+    fn merge(self: Box<Self>, merging: Merging) -> BoxFuture<'static, Result<Revision, StoreError>> {
+        drop(merging);
         Box::pin(async { Err(StoreError::Broken("this store keeps no stamps".into())) })
     }
 }
@@ -83,6 +82,17 @@ pub struct Merged {
     pub vector: Vector,
     /// The last change of each entity: what stands, and what is gone.
     pub changes: Vec<Stamped>,
+}
+
+/// A step of a configuration that every node writes.
+#[derive(Clone, Debug)]
+pub struct Merging {
+    /// Each is later than what stood.
+    pub changes: Vec<Stamped>,
+    /// (kind, id) of what nothing is to be known of any more.
+    pub forgotten: Vec<(String, [u8; 16])>,
+    /// Everything up to here is in.
+    pub vector: Vector,
 }
 
 /// What a reader lacks.

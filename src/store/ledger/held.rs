@@ -14,11 +14,11 @@ use tidegate_proto::{Revision, Vector};
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use crate::cluster::core::clock::Clock;
 use crate::entity::catalog::Catalog;
-use crate::entity::{Change, Kind, Stamped};
+use crate::entity::{Change, Kind};
+use crate::store::ledger::merge::{Merge, Step};
 use crate::store::ledger::spans::{self, Taken};
-use crate::store::{Contents, Merged, Missed, StoreError};
+use crate::store::{Contents, Missed, StoreError};
 
 /// Spans that may wait for whoever receives them; a receiver that is slower loses the oldest, and learns that.
 const SPANS_MAX: usize = 1_024;
@@ -44,7 +44,7 @@ pub enum Regime {
     /// One store, by the order of its transactions.
     Order(Order),
     /// Every node, by stamps.
-    Merge(Merge),
+    Merge(Box<Merge>),
 }
 
 /// How far the store itself has confirmed what stands.
@@ -53,14 +53,6 @@ pub struct Order {
     pub anchor: Revision,
     /// (number, kind, id) of what came from peers after the anchor.
     unconfirmed: Vec<(u64, Kind, Uuid)>,
-}
-
-/// Where all nodes write.
-pub struct Merge {
-    /// The name of this node's writes.
-    pub origin: String,
-    pub vector: Vector,
-    pub clock: Clock,
 }
 
 /// Where the catalog stood when the store was asked, and what it was asked about.
@@ -184,32 +176,21 @@ impl Held {
         }
     }
 
-    /// Takes in changes that have won and are durable. `span`: what peers are told.
-    pub fn merged(&self, changes: Vec<Stamped>, vector: Vector, clock: Clock, span: Option<Span>) {
+    /// Takes in what won and is durable; `indexed` is a catalog that has it already, where there is one.
+    pub fn merged(&self, step: Step, indexed: Option<Catalog>) {
         let old = self.write(|world| {
             let Regime::Merge(merge) = &mut world.regime else { return None };
-            merge.vector = vector;
-            merge.clock = clock;
-            let revision = merge.vector.revision();
-            world.catalog.merge(changes, revision);
-            Some(())
+            merge.take(&step);
+            match indexed {
+                Some(catalog) => Some(std::mem::replace(&mut world.catalog, catalog)),
+                None => {
+                    step.merging.apply_to(&mut world.catalog);
+                    None
+                }
+            }
         });
-        if old.is_some() {
-            self.announce(Revision::default(), span);
-        }
-    }
-
-    /// As `merged`, with a catalog that holds them already.
-    pub fn replaced(&self, catalog: Catalog, vector: Vector, clock: Clock) {
-        let old = self.write(|world| {
-            let Regime::Merge(merge) = &mut world.regime else { return None };
-            merge.vector = vector;
-            merge.clock = clock;
-            Some(std::mem::replace(&mut world.catalog, catalog))
-        });
-        if old.is_some() {
-            self.announce(Revision::default(), None);
-        }
+        drop(old);
+        self.announce(Revision::default(), step.span);
     }
 
     /// Takes in transactions of the one database that peers hand on, those that fit.
@@ -268,10 +249,9 @@ impl World {
             let order = Order { anchor: revision, unconfirmed: Vec::new() };
             return Self { catalog: Catalog::of(entities, revision), regime: Regime::Order(order) };
         };
-        let Merged { origin, vector, changes } = merged;
-        let catalog = Catalog::of_stamped(changes, revision);
-        let clock = Clock::after(catalog.latest());
-        Self { catalog, regime: Regime::Merge(Merge { origin, vector, clock }) }
+        let (merge, changes) = Merge::of(merged);
+        let catalog = Catalog::of_stamped(changes, merge.vector.revision());
+        Self { catalog, regime: Regime::Merge(Box::new(merge)) }
     }
 
     pub fn vector(&self) -> Vector {

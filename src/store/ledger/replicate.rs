@@ -11,10 +11,10 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::cluster::core::registers::{Held as There, Registers};
 use crate::entity::catalog::Catalog;
-use crate::entity::{Entity, Stamped};
-use crate::store::ledger::held::{Merge, News, Regime, World};
-use crate::store::ledger::merge::{self, Step};
+use crate::store::ledger::held::{Held, News, Regime, World};
+use crate::store::ledger::merge::{Merge, Step};
 use crate::store::ledger::{Ledger, REPLACE_LIMIT, spans, unix_ms};
 use crate::store::{Contents, Missed, StoreError};
 
@@ -50,20 +50,22 @@ impl Ledger {
             self.held.follow(taken);
             return Ok(self.vector());
         }
-        self.merging(|merge, catalog| merge::followed(merge, catalog, taken, unix_ms())).await
+        self.merging(|merge| merge.followed(taken, unix_ms())).await
     }
 
     /// Takes the whole of a peer in: with one database in the place of what stands, when `vector` is ahead; where every
     /// node writes, merged record by record. Answers where this node stands afterwards.
     pub async fn adopt(&self, vector: Vector, records: Vec<WholeRecord>) -> Result<Vector, StoreError> {
-        let epoch = vector.epoch;
-        let changes = aside(records.len(), move || spans::adopted(epoch, records)).await?;
         if !self.held.read(World::is_ordered) {
-            return self.merging(|merge, catalog| merge::adopted(merge, catalog, &vector, changes, unix_ms())).await;
+            return self.merging(|merge| merge.adopted(&vector, &records, unix_ms())).await;
         }
         if vector.revision() > self.revision() {
-            let everything = Contents { revision: vector.revision(), entities: entities(changes), merged: None };
-            self.held.adopt(News::indexed(Missed::Everything(everything)).await?);
+            let index = move || {
+                let changes = records.iter().filter_map(|record| spans::adopted(vector.epoch, record));
+                let entities = changes.filter_map(|stamped| stamped.change.entity).collect();
+                News::of(Missed::Everything(Contents { revision: vector.revision(), entities, merged: None }))
+            };
+            self.held.adopt(aside(usize::MAX, index).await?);
         }
         Ok(self.vector())
     }
@@ -71,46 +73,35 @@ impl Ledger {
     /// Records of everything here, tombstones included, in order of (kind, id), after a place: as many as fit in
     /// `size_max` bytes (but one at least), and whether that was all.
     pub fn records(&self, after: Option<(String, [u8; 16])>, size_max: usize) -> (Vec<WholeRecord>, bool) {
-        let after = after.as_ref().map(|(kind, id)| (kind.as_str(), Uuid::from_bytes(*id)));
-        self.read(|catalog| {
-            let (mut records, mut size) = (Vec::new(), 0);
-            for record in catalog.records(after) {
-                let record = spans::record(&record);
-                size += spans::len(&record);
-                if size > size_max && !records.is_empty() {
-                    return (records, false);
-                }
-                records.push(record);
+        let after = after.as_ref().map(|(kind, id)| (kind.as_str(), id));
+        self.held.read(|world| match &world.regime {
+            Regime::Order(_) => {
+                let after = after.map(|(kind, id)| (kind, Uuid::from_bytes(*id)));
+                fitting(world.catalog.after(after).map(|entity| spans::record(entity)), size_max)
             }
-            (records, true)
+            Regime::Merge(merge) => fitting(stamped_records(&merge.registers, &world.catalog, after), size_max),
         })
     }
 
     /// Merges in the turn of a writer.
-    async fn merging(&self, decide: impl FnOnce(&Merge, &Catalog) -> Step) -> Result<Vector, StoreError> {
+    async fn merging(&self, decide: impl FnOnce(&Merge) -> Step) -> Result<Vector, StoreError> {
         let (turn, transaction) = self.open(Instant::now() + REPLACE_LIMIT).await?;
         let step = self.held.read(|world| match &world.regime {
-            Regime::Merge(merge) => Some(decide(merge, &world.catalog)),
+            Regime::Merge(merge) => Some(decide(merge)),
             Regime::Order(_) => None,
         });
         let step = step.ok_or_else(|| StoreError::Broken("the store changed its kind".into()))?;
-        if step.vector == self.vector() {
-            return Ok(step.vector);
+        if step.merging.vector == self.vector() {
+            return Ok(step.merging.vector);
         }
         let held = self.held.clone();
         // On a task of its own, as a commit: whoever asked may go away.
         let settle = async move {
             let _turn = turn;
-            let Step { changes, vector, clock, span } = step;
-            transaction.merge(changes.clone(), vector.clone()).await?;
-            if changes.len() <= INLINE_MAX {
-                held.merged(changes, vector, clock, span);
-                return Ok(());
-            }
-            let standing = held.read(|world| world.catalog.stamped());
-            let revision = vector.revision();
-            let index = move || Catalog::of_stamped(standing.into_iter().chain(changes), revision);
-            held.replaced(aside(usize::MAX, index).await?, vector, clock);
+            transaction.merge(step.merging.clone()).await?;
+            let indexed =
+                if step.merging.changes.len() > INLINE_MAX { Some(reindexed(&held, &step).await?) } else { None };
+            held.merged(step, indexed);
             Ok(())
         };
         let settled = tokio::spawn(settle).await;
@@ -119,14 +110,46 @@ impl Ledger {
     }
 }
 
+/// What stands with a step on top, made beside the catalog so that nobody waits. Nobody else moves it: this is a turn.
+async fn reindexed(held: &Held, step: &Step) -> Result<Catalog, StoreError> {
+    let (standing, merging) = (held.read(|world| world.catalog.stamped()), step.merging.clone());
+    let index = move || {
+        let mut catalog = Catalog::of_stamped(standing, merging.vector.revision());
+        merging.apply_to(&mut catalog);
+        catalog
+    };
+    aside(usize::MAX, index).await
+}
+
+/// What stands and what is known to be gone. A register without its document is one that could not be read here.
+fn stamped_records<'a>(
+    registers: &'a Registers,
+    catalog: &'a Catalog,
+    after: Option<(&'a str, &'a [u8; 16])>,
+) -> impl Iterator<Item = WholeRecord> + 'a {
+    registers.after(after).filter_map(|entry| {
+        let there = catalog.named(entry.kind, Uuid::from_bytes(*entry.id));
+        (there.is_some() == (entry.held == There::Here)).then(|| spans::record_of(&entry, there))
+    })
+}
+
+/// As many records as fit, one at least, and whether that was all.
+fn fitting(records: impl Iterator<Item = WholeRecord>, size_max: usize) -> (Vec<WholeRecord>, bool) {
+    let (mut fitting, mut size) = (Vec::new(), 0);
+    for record in records {
+        size += spans::len(&record);
+        if size > size_max && !fitting.is_empty() {
+            return (fitting, false);
+        }
+        fitting.push(record);
+    }
+    (fitting, true)
+}
+
 /// Does `work` off the runtime when there is much of it.
 async fn aside<T: Send + 'static>(count: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     if count <= INLINE_MAX {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|panic| StoreError::Broken(panic.to_string()))
-}
-
-fn entities(changes: Vec<Stamped>) -> Vec<Arc<Entity>> {
-    changes.into_iter().filter_map(|stamped| stamped.change.entity).collect()
 }

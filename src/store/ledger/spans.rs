@@ -10,7 +10,7 @@ use tidegate_proto::{Revision, Stamp};
 use uuid::Uuid;
 
 use crate::cluster::core::clock::TIME_MAX;
-use crate::entity::catalog::Record;
+use crate::cluster::core::registers::Entry;
 use crate::entity::{Change, Entity, Kind, Stamped};
 
 /// Spans are for what fits a frame. Of a longer transaction peers are told the place only, and fetch the whole.
@@ -57,22 +57,31 @@ pub fn taken(span: Span) -> Taken {
     Taken { epoch, origin, after, upto, changes }
 }
 
-/// Records of a whole, as the catalog takes them.
-pub fn adopted(epoch: u64, records: Vec<WholeRecord>) -> Vec<Stamped> {
-    let read = |record: WholeRecord| {
-        let stamp = Stamp { epoch, time: record.time, origin: record.origin };
-        stamped(&record.kind, record.id, record.text.as_deref(), stamp)
-    };
-    records.into_iter().filter_map(read).collect()
+/// A record of a whole, as the catalog takes it.
+pub fn adopted(epoch: u64, record: &WholeRecord) -> Option<Stamped> {
+    let stamp = Stamp { epoch, time: record.time, origin: record.origin.clone() };
+    stamped(&record.kind, record.id, record.text.as_deref(), stamp)
 }
 
-pub fn record(record: &Record<'_>) -> WholeRecord {
+/// An entity as it is handed to another node where there are no stamps.
+pub fn record(entity: &Entity) -> WholeRecord {
     WholeRecord {
-        kind: record.kind.name.to_owned(),
-        id: *record.id.as_bytes(),
-        time: record.stamp.map_or(0, |stamp| stamp.time),
-        origin: record.stamp.map_or_else(String::new, |stamp| stamp.origin.clone()),
-        text: record.entity.map(|entity| entity.text().to_owned()),
+        kind: entity.kind().name.to_owned(),
+        id: *entity.id().as_bytes(),
+        time: 0,
+        origin: String::new(),
+        text: Some(entity.text().to_owned()),
+    }
+}
+
+/// What is known of an entity that stands (`there`), or is gone.
+pub fn record_of(entry: &Entry<'_>, there: Option<&Arc<Entity>>) -> WholeRecord {
+    WholeRecord {
+        kind: entry.kind.to_owned(),
+        id: *entry.id,
+        time: entry.time,
+        origin: entry.origin.to_owned(),
+        text: there.map(|entity| entity.text().to_owned()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The ledger against a store that does what it is told, under tokio's paused clock.
 #![allow(clippy::unwrap_used)]
 
+mod convergence;
+
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicUsize;
 
