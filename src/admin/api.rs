@@ -104,6 +104,7 @@ impl Api {
             Place::Parent { child, key, field, parent } => entities.parent(child, &key, field, parent, asked).await,
             Place::SetLogLevel(level) => self.set_log_level(&level, &asked.query),
             Place::Validate(kind) => schemas::validate(&kind, asked.input.plain(), &self.handles.plugins, now_s()),
+            Place::Conflicts => cluster::conflicts(&self.handles).await,
             Place::Tags if asked.method == Method::POST => tags::refuse_write(),
             Place::Tags => tags::list(&self.handles.ledger, None, &asked),
             Place::Tag(tag) => tags::list(&self.handles.ledger, Some(&tag), &asked),

@@ -14,6 +14,7 @@ use crate::admin::info::uuid_of_node;
 use crate::admin::query::{encode_offset, link};
 use crate::admin::reply::{self, Reply};
 use crate::cluster::core::view::{Member, State, View};
+use crate::entity::catalog::{Conflict, Dangling};
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 
@@ -27,6 +28,37 @@ pub(crate) fn show(handles: &Handles) -> Reply {
         "converged": view.converged,
         "revision": view.vector.revision(),
         "nodes": nodes,
+    }))
+}
+
+/// `GET /cluster/conflicts`: what nodes wrote apart from each other and cannot all hold. Only where every node takes
+/// writes (`embedded`); one database refuses the second writer. Reads every document, on a thread that may.
+pub(crate) async fn conflicts(handles: &Handles) -> Reply {
+    let ledger = handles.ledger.clone();
+    let look = move || ledger.read(|catalog| (catalog.conflicts(), catalog.dangling()));
+    let (conflicts, dangling) = match tokio::task::spawn_blocking(look).await {
+        Ok(found) => found,
+        Err(panic) => return reply::unexpected(&panic),
+    };
+    let conflict = |conflict: &Conflict| {
+        json!({
+            "kind": conflict.kind.name,
+            "key": conflict.key,
+            "winner": conflict.winner,
+            "losers": conflict.losers,
+        })
+    };
+    let gone = |dangling: &Dangling| {
+        json!({
+            "kind": dangling.kind.name,
+            "id": dangling.id,
+            "field": dangling.field,
+            "to": { "kind": dangling.to_kind, "id": dangling.to_id },
+        })
+    };
+    reply::ok(&json!({
+        "conflicts": conflicts.iter().map(conflict).collect::<Vec<_>>(),
+        "dangling": dangling.iter().map(gone).collect::<Vec<_>>(),
     }))
 }
 

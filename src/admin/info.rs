@@ -30,6 +30,7 @@ const DISABLED_OR_FIXED: &[&str] = &[
     "/cache",
     "/cache/{key}",
     "/cluster",
+    "/cluster/conflicts",
     "/cluster/leave",
     "/clustering/data-planes",
     "/clustering/status",

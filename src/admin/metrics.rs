@@ -48,7 +48,7 @@ fn render(about: &About, handles: &Handles) -> String {
     page.family("kong_datastore_reachable", "gauge", "Whether the store answered when last asked.");
     page.sample("kong_datastore_reachable", "", u64::from(handles.ledger.reachable()));
     revisions(&mut page, handles);
-    mesh::render(&mut page, handles.cluster.as_ref());
+    mesh::render(&mut page, handles.cluster.as_ref(), handles.ledger.epochs_adopted());
     page.family("tidegate_admin_exposed", "gauge", "Whether the Admin API is open beyond loopback without a token.");
     page.sample("tidegate_admin_exposed", "", u64::from(about.exposed));
     page.family("tidegate_admin_log_lines_dropped_total", "counter", "Lines lost because the log was too slow.");

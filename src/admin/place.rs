@@ -38,6 +38,7 @@ pub(crate) enum Place<'a> {
     Cache,
     Cached,
     Cluster,
+    Conflicts,
     LeaveCluster,
     ClusteringStatus,
     DataPlanes,
@@ -92,6 +93,7 @@ impl Place<'_> {
             | Self::Tag(_)
             | Self::LogLevel
             | Self::Cluster
+            | Self::Conflicts
             | Self::ClusteringStatus
             | Self::DataPlanes => READ,
             Self::Collection(_) | Self::Children(_) | Self::Config | Self::Tags => COLLECTION,
@@ -145,6 +147,7 @@ fn fixed<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["cache"] => Place::Cache,
         ["cache", name] if !name.is_empty() => Place::Cached,
         ["cluster"] => Place::Cluster,
+        ["cluster", "conflicts"] => Place::Conflicts,
         ["cluster", "leave"] => Place::LeaveCluster,
         ["clustering", "status"] => Place::ClusteringStatus,
         ["clustering", "data-planes"] => Place::DataPlanes,

@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
-use tidegate_proto::Vector;
 
 use crate::admin::Handles;
 use crate::admin::query::Query;
 use crate::admin::reply::{self, REVISION, Reply};
-use crate::entity::catalog::Catalog;
-use crate::store::ledger::Ledger;
 
 const LIMIT_MS: u64 = 5_000;
 const LIMIT_MS_MAX: u64 = 60_000;
@@ -37,21 +34,17 @@ impl Patience {
         }
     }
 
-    /// Holds the answer to a write. What was refused has no revision and is not waited for.
+    /// Holds the answer to a write until all have what this node has now: the write, or more. What was refused has no
+    /// revision and is not waited for.
     pub(crate) async fn hold(self, reply: Reply, handles: &Handles) -> Reply {
         let Some(revision) = reply.headers().get(REVISION).cloned() else { return reply };
-        let Err(missing) = handles.cluster.settled(position(&handles.ledger), self.0).await else { return reply };
+        let Err(missing) = handles.cluster.settled(handles.ledger.vector(), self.0).await else { return reply };
         let text = "the write stands, and was not yet applied by every node when time was up";
         let body = json!({ "message": text, "missing": missing });
         let mut late = reply::json(StatusCode::GATEWAY_TIMEOUT, &body);
         late.headers_mut().insert(REVISION, revision);
         late
     }
-}
-
-/// Where this node stands after a write: at the write or beyond.
-fn position(ledger: &Ledger) -> Vector {
-    Vector::of_database(ledger.read(Catalog::revision))
 }
 
 fn limit_ms(text: &str) -> Option<u64> {

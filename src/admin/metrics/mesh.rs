@@ -9,13 +9,13 @@ use crate::cluster::core::view::{Cluster, Figures, Member, State, View};
 
 const STATES: [State; 4] = [State::Alive, State::Suspect, State::Dead, State::Left];
 
-pub(crate) fn render(page: &mut Page, cluster: &dyn Cluster) {
+pub(crate) fn render(page: &mut Page, cluster: &dyn Cluster, epochs_adopted: u64) {
     let view = cluster.view();
     members(page, &view);
     peers(page, &view);
     let figures = cluster.figures();
     traffic(page, &figures);
-    events(page, &figures);
+    events(page, &figures, epochs_adopted);
 }
 
 fn members(page: &mut Page, view: &View) {
@@ -75,11 +75,12 @@ fn traffic(page: &mut Page, figures: &Figures) {
     }
 }
 
-fn events(page: &mut Page, figures: &Figures) {
+/// Histories are adopted from the database as well as from peers, so the ledger counts them.
+fn events(page: &mut Page, figures: &Figures, epochs_adopted: u64) {
     for (name, what, count) in [
         ("tidegate_cluster_repairs_total", "Gaps that a peer was asked to fill.", figures.repairs),
         ("tidegate_cluster_wholes_taken_total", "Whole configurations taken from a peer.", figures.wholes_taken),
-        ("tidegate_cluster_epochs_adopted_total", "Histories replaced by another one.", figures.epochs_adopted),
+        ("tidegate_cluster_epochs_adopted_total", "Histories replaced by another one.", epochs_adopted),
     ] {
         page.family(name, "counter", what);
         page.sample(name, "", count);
