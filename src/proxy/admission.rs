@@ -40,6 +40,11 @@ impl Host {
         str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 
+    /// As it came.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+
     /// For `Host` of a request that goes up; `None` when there is none.
     pub fn header(&self) -> Option<HeaderValue> {
         (!self.0.is_empty()).then(|| self.0.clone())

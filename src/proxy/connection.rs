@@ -52,6 +52,8 @@ pub struct Connection {
     pub peer_ip: IpAddr,
     /// `peer_ip` as text.
     pub peer: HeaderValue,
+    /// Whose connection it is, by the PROXY protocol.
+    pub proxied_ip: Option<IpAddr>,
     /// TLS: the server name asked for, or nothing. `None`: not TLS.
     pub sni: Option<Box<str>>,
     signals: Signals,
@@ -61,6 +63,14 @@ pub struct Connection {
     awaiting: Cell<u32>,
     /// Changes whenever something moves.
     progress: Cell<u64>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+pub struct From {
+    pub peer_ip: IpAddr,
+    /// By the PROXY protocol.
+    pub proxied_ip: Option<IpAddr>,
 }
 
 /// While it lives, an exchange does not wait for its client.
@@ -83,16 +93,17 @@ impl Drop for Waiting {
 
 impl Connection {
     /// Counts it in, as one that waits for a request.
-    pub fn open(worker: Rc<Worker>, listener: Rc<Listener>, peer_ip: IpAddr, sni: Option<Box<str>>) -> Rc<Self> {
+    pub fn open(worker: Rc<Worker>, listener: Rc<Listener>, from: From, sni: Option<Box<str>>) -> Rc<Self> {
         let traffic = &worker.traffic;
         traffic.active.fetch_add(1, Relaxed);
         traffic.waiting.fetch_add(1, Relaxed);
-        let peer = HeaderValue::try_from(peer_ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        let peer = HeaderValue::try_from(from.peer_ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Rc::new(Self {
             worker,
             listener,
-            peer_ip,
+            peer_ip: from.peer_ip,
             peer,
+            proxied_ip: from.proxied_ip,
             sni,
             signals: Signals::default(),
             exchanges: Cell::new(0),

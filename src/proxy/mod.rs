@@ -18,6 +18,7 @@ mod hop;
 mod names;
 mod origins;
 mod pipeline;
+mod proxy_header;
 mod record;
 mod reply;
 mod request_id;
@@ -117,6 +118,7 @@ struct Shape {
     port: u16,
     tls: Option<Arc<ServerConfig>>,
     http2: bool,
+    proxy_protocol: bool,
 }
 
 /// What each worker is started with.
@@ -190,10 +192,6 @@ fn bind_all(options: &Options) -> io::Result<(Vec<Parts>, Vec<SocketAddr>)> {
 }
 
 fn shape(options: &Options, address: &Address, port: u16) -> io::Result<Shape> {
-    if address.proxy_protocol {
-        // Ignoring it would take a header for a request, and let anybody pose as the client.
-        return Err(io::Error::other(format!("the listener {} cannot do proxy_protocol yet", address.socket)));
-    }
     let mapped = options.port_maps.iter().find(|(listening, _)| *listening == port);
     let tls = match (address.ssl, &options.certificates) {
         (false, _) => None,
@@ -202,7 +200,12 @@ fn shape(options: &Options, address: &Address, port: u16) -> io::Result<Shape> {
             return Err(io::Error::other(format!("no certificate for the TLS listener {}", address.socket)));
         }
     };
-    Ok(Shape { port: mapped.map_or(port, |(_, external)| *external), tls, http2: address.http2 })
+    Ok(Shape {
+        port: mapped.map_or(port, |(_, external)| *external),
+        tls,
+        http2: address.http2,
+        proxy_protocol: address.proxy_protocol,
+    })
 }
 
 type Ready = std::sync::mpsc::Receiver<io::Result<()>>;

@@ -188,7 +188,7 @@ fn forward(turn: &Turn, headers: &mut HeaderMap, path: &str, host: &Host, prefix
         client_ip: turn.client_ip,
         tls: connection.tls(),
         port: &connection.listener.port_value,
-        host: host.as_str(),
+        host: host.value(),
         path,
         prefix,
         via: worker.marks.via(turn.version),
