@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -20,10 +19,6 @@ use crate::proxy::connection::{Connection, From, speak_http1, speak_http2};
 use crate::proxy::proxy_header;
 use crate::proxy::worker::{Listener, Worker};
 
-/// From the connection to the end of its TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// For the first bytes where HTTP/2 may begin without TLS.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How an HTTP/2 connection begins; no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
@@ -34,7 +29,7 @@ pub async fn greet(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: TcpSt
     }
     let mut from = From { peer_ip: canonical(peer), proxied_ip: None };
     if listener.proxy_protocol {
-        match timeout(HANDSHAKE_TIMEOUT, proxy_header::read(&mut stream)).await {
+        match timeout(worker.options.patience.greeting, proxy_header::read(&mut stream)).await {
             Ok(Ok(said)) => from.proxied_ip = said,
             Ok(Err(error)) => return tracing::info!(%error, %peer, "a connection was refused"),
             Err(_) => return tracing::info!(%peer, "a PROXY protocol header took too long"),
@@ -52,7 +47,8 @@ async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: Tcp
     if !may_be_http2 {
         return speak_http1(connection, stream, Bytes::new()).await;
     }
-    match timeout(FIRST_BYTES_TIMEOUT, first_bytes(&mut stream)).await {
+    let patience = connection.worker.options.patience.head;
+    match timeout(patience, first_bytes(&mut stream)).await {
         Ok(Ok(early)) if early.starts_with(PREFACE) => speak_http2(connection, stream, early).await,
         Ok(Ok(early)) => speak_http1(connection, stream, early).await,
         Ok(Err(_)) | Err(_) => {}
@@ -62,7 +58,7 @@ async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: Tcp
 async fn greet_tls(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, from: From, acceptor: TlsAcceptor) {
     let shaken = {
         let _reading = Reading::count(&worker.traffic);
-        timeout(HANDSHAKE_TIMEOUT, shake_hands(&worker, stream, acceptor)).await
+        timeout(worker.options.patience.greeting, shake_hands(&worker, stream, acceptor)).await
     };
     let stream = match shaken {
         Ok(Ok(stream)) => stream,

@@ -78,9 +78,36 @@ pub struct Options {
     pub allow_debug_header: bool,
     /// Whether `fly-replay` and its kin may pass from an upstream to the edge.
     pub allow_fly_replay: bool,
+    /// Requests per client connection; 0: no limit.
     pub keepalive_requests: u32,
+    pub patience: Patience,
     pub upstream: upstream::Options,
     pub access_log: AccessLog,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the connection to the end of a PROXY protocol header, and again to the end of a TLS handshake.
+    pub greeting: Duration,
+    /// For a whole head, from the end of the exchange before; so also for silence between exchanges.
+    pub head: Duration,
+    /// Between two reads of a body.
+    pub body: Duration,
+    /// Between two writes of an answer.
+    pub send: Duration,
+}
+
+impl Default for Patience {
+    /// What nginx gives, and so Kong; but for heads, which nginx gives 60 s after 75 s of silence: here both are one.
+    fn default() -> Self {
+        Self {
+            greeting: Duration::from_secs(15),
+            head: Duration::from_secs(65),
+            body: Duration::from_secs(60),
+            send: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Which headers the `headers` property switches on.

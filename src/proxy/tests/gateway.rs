@@ -16,7 +16,7 @@ use crate::listen::Traffic;
 use crate::listen::access_log::{AccessLog, Target};
 use crate::listen::bind::Address;
 use crate::proxy::tests::client::Client;
-use crate::proxy::{Options, Proxy, ResponseHeaders, upstream};
+use crate::proxy::{Options, Patience, Proxy, ResponseHeaders, upstream};
 use crate::snapshot::{Builder, Live};
 
 pub struct Gateway {
@@ -177,6 +177,7 @@ fn options(access_log: AccessLog) -> Options {
         allow_debug_header: false,
         allow_fly_replay: false,
         keepalive_requests: 0,
+        patience: Patience::default(),
         upstream: upstream::Options {
             keepalive_pool_size: 16,
             keepalive_max_requests: 0,
