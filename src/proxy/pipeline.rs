@@ -60,16 +60,22 @@ async fn proceed<'s>(
     path: &[u8],
     incoming: Incoming,
 ) -> Result<Reply, Made> {
+    // From here on, whoever ends the exchange leaves word of a body that nobody reads.
+    let limit = turn.connection.worker.options.client_max_body_size;
+    let body = ClientBody::new(incoming, limit, Rc::clone(&turn.connection));
     if let Some(refusal) = turn.connection.refusal() {
         return Err(Made::from(refusal));
     }
     let host = admit(head)?;
+    if body.is_too_large() {
+        return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
+    }
     let found = route(turn, world, head, &host, path)?;
     let plan = &**found.plan;
     stage.enter(plan);
     check_protocol(turn, plan, head, &host)?;
     turn.wishes = hop::strip_request(&mut head.headers);
-    let mut held = body(turn, incoming)?.read(plan.chain.body_wanted()).await?;
+    let mut held = Held::Unread(body).read(plan.chain.body_wanted()).await?;
     let accessed = stage.access(plan, head, path, held.whole().cloned());
     held.replace(accessed.body);
     go_on(accessed.step)?;
@@ -145,15 +151,6 @@ fn check_protocol(turn: &Turn, plan: &Plan, head: &Parts, host: &Host) -> Result
         return Err(grpc_over_tls_wanted());
     }
     Ok(())
-}
-
-fn body(turn: &Turn, incoming: Incoming) -> Result<Held, Made> {
-    let limit = turn.connection.worker.options.client_max_body_size;
-    let body = ClientBody::new(incoming, limit, Rc::clone(&turn.connection));
-    if body.is_too_large() {
-        return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
-    }
-    Ok(Held::Unread(body))
 }
 
 fn go_on(step: Step) -> Result<(), Made> {
