@@ -18,8 +18,10 @@ use crate::listen::Traffic;
 use crate::listen::access_log::Target;
 use crate::node::edge::Edge;
 use crate::node::follow::Follow;
+use crate::node::identity;
 use crate::node::publisher::Publisher;
 use crate::node::settings::Settings;
+use crate::node::settings::listen::Entry;
 use crate::node::signals::{Asked, Signals};
 use crate::node::stores::{self, Opened};
 use crate::node::telemetry::{self, Telemetry};
@@ -166,8 +168,8 @@ impl Node {
                     answer?;
                     self.start_publisher();
                 }
-                _ = self.revisions.changed(), if self.publisher.is_some() => self.start_publisher(),
-                _ = self.published.changed(), if self.proxy.is_none() => self.open_proxy()?,
+                Ok(()) = self.revisions.changed(), if self.publisher.is_some() => self.start_publisher(),
+                Ok(()) = self.published.changed(), if self.proxy.is_none() => self.open_proxy()?,
                 asked = signals.next() => match asked {
                     Asked::Reload => self.reload(telemetry),
                     Asked::Stop => return Ok(()),
@@ -241,9 +243,8 @@ async fn hurried(signals: &mut Signals) {
 
 fn node_id(settings: &Settings) -> Result<String, String> {
     let prefix = &settings.node.prefix;
-    let kept = || crate::node::identity::kept(prefix);
-    let kept = settings.node.id.clone().map_or_else(kept, Ok);
-    kept.map_err(|error| format!("cannot keep a node_id under {}: {error}", prefix.display()))
+    let id = settings.node.id.clone().map_or_else(|| identity::kept(prefix), Ok);
+    id.map_err(|error| format!("cannot keep a node_id under {}: {error}", prefix.display()))
 }
 
 fn plugins(wanted: Option<&[String]>) -> Plugins {
@@ -256,7 +257,7 @@ fn plugins(wanted: Option<&[String]>) -> Plugins {
     Plugins::new(makers.filter(|declaration| wanted.iter().any(|name| name == declaration.name)))
 }
 
-fn listeners(entries: &[crate::node::settings::listen::Entry]) -> String {
+fn listeners(entries: &[Entry]) -> String {
     let texts: Vec<_> = entries.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
 }
