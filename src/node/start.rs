@@ -18,10 +18,8 @@ use crate::listen::Traffic;
 use crate::listen::access_log::Target;
 use crate::node::edge::Edge;
 use crate::node::follow::Follow;
-use crate::node::identity;
 use crate::node::publisher::Publisher;
 use crate::node::settings::Settings;
-use crate::node::settings::listen::Entry;
 use crate::node::signals::{Asked, Signals};
 use crate::node::stores::{self, Opened};
 use crate::node::telemetry::{self, Telemetry};
@@ -168,8 +166,8 @@ impl Node {
                     answer?;
                     self.start_publisher();
                 }
-                Ok(()) = self.revisions.changed(), if self.publisher.is_some() => self.start_publisher(),
-                Ok(()) = self.published.changed(), if self.proxy.is_none() => self.open_proxy()?,
+                _ = self.revisions.changed(), if self.publisher.is_some() => self.start_publisher(),
+                _ = self.published.changed(), if self.proxy.is_none() => self.open_proxy()?,
                 asked = signals.next() => match asked {
                     Asked::Reload => self.reload(telemetry),
                     Asked::Stop => return Ok(()),
@@ -243,8 +241,9 @@ async fn hurried(signals: &mut Signals) {
 
 fn node_id(settings: &Settings) -> Result<String, String> {
     let prefix = &settings.node.prefix;
-    let id = settings.node.id.clone().map_or_else(|| identity::kept(prefix), Ok);
-    id.map_err(|error| format!("cannot keep a node_id under {}: {error}", prefix.display()))
+    let kept = || crate::node::identity::kept(prefix);
+    let kept = settings.node.id.clone().map_or_else(kept, Ok);
+    kept.map_err(|error| format!("cannot keep a node_id under {}: {error}", prefix.display()))
 }
 
 fn plugins(wanted: Option<&[String]>) -> Plugins {
@@ -257,7 +256,7 @@ fn plugins(wanted: Option<&[String]>) -> Plugins {
     Plugins::new(makers.filter(|declaration| wanted.iter().any(|name| name == declaration.name)))
 }
 
-fn listeners(entries: &[Entry]) -> String {
+fn listeners(entries: &[crate::node::settings::listen::Entry]) -> String {
     let texts: Vec<_> = entries.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
 }

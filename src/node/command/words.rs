@@ -162,7 +162,8 @@ fn take_subcommand(invocation: &mut Invocation) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn find_flag(command: &'static Command, name: &str) -> Option<&'static Flag> {
+fn find_flag(command: &Command, name: &str) -> Option<&'static Flag> {
+    let command = COMMANDS.iter().find(|known| known.name == command.name)?;
     command.options.iter().find(|flag| flag.long == name || flag.short == Some(name))
 }
 

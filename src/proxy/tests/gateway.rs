@@ -54,7 +54,7 @@ impl Gateway {
         let live = Arc::new(Live::default());
         let (snapshot, problems) = Builder::default().build(entities, Revision::default());
         assert_eq!(problems, []);
-        live.publish(Arc::new(snapshot));
+        live.publish(Arc::new(snapshot), std::time::Duration::ZERO);
         let traffic = Arc::new(Traffic::default());
         let proxy = Proxy::start(options, live, Arc::new(Counters::new(1000)), Arc::clone(&traffic)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
