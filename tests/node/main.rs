@@ -5,7 +5,6 @@ mod backend;
 mod bad_input;
 mod command;
 mod crash;
-mod gateway;
 mod lifecycle;
 mod limits;
 mod outage;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
@@ -50,6 +50,10 @@ impl Node {
         node.start();
         node.wait_ready(START_LIMIT);
         node
+    }
+
+    pub fn prefix(&self) -> &Path {
+        self.prefix.path()
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -155,6 +159,32 @@ impl Node {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
+    }
+
+    /// SIGTERM, then waits for the end; answers the exit code.
+    pub fn stop(&mut self, limit: Duration) -> Option<i32> {
+        self.signal("TERM");
+        self.ended(limit)
+    }
+
+    /// Waits for the end of the process; answers the exit code.
+    pub fn ended(&mut self, limit: Duration) -> Option<i32> {
+        let mut status = None;
+        self.wait_for("the node did not stop", limit, |node| {
+            status = node.child.as_mut().expect("the node runs").try_wait().expect("the process can be asked");
+            status.is_some()
+        });
+        self.child = None;
+        status?.code()
+    }
+
+    /// Waits until `condition` holds; panics with the complaint and the log when it does not within `limit`.
+    pub fn wait_for(&mut self, complaint: &str, limit: Duration, mut condition: impl FnMut(&mut Self) -> bool) {
+        let begun = Instant::now();
+        while !condition(self) {
+            assert!(begun.elapsed() < limit, "{complaint} within {limit:?}:\n{}", self.log());
+            sleep(Duration::from_millis(5));
+        }
     }
 }
 
