@@ -117,7 +117,8 @@ fn check(node: &Node, facts: &Facts, seed: u64) {
     let (consumers, keys) = loop {
         let consumers = all(node, "/consumers", "username");
         let keys = all(node, "/key-auths", "key");
-        let complete = facts.present.iter().all(|name| consumers.contains_key(name));
+        let has_key = |name: &String| keys.contains_key(&format!("k-{name}"));
+        let complete = facts.present.iter().all(|name| consumers.contains_key(name) && has_key(name));
         let gone = facts.absent.iter().all(|name| !consumers.contains_key(name));
         if (complete && gone) || begun.elapsed() > LIMIT {
             break (consumers, keys);

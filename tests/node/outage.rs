@@ -32,6 +32,7 @@ fn a_stopped_postgres_stops_no_request() {
     assert!(served >= 1_000, "the load was {served} requests");
     assert_eq!(failed, 0);
 
+    wait_kept(&node);
     node.kill();
     let begun = Instant::now();
     node.start();
@@ -107,6 +108,17 @@ fn under_load(node: &Node, during: impl FnOnce()) -> (usize, usize) {
 fn served_once(client: &mut Client) -> bool {
     let key = [("apikey".to_owned(), "ann-key".to_owned())];
     client.request("GET", "/", &key, b"", Duration::from_secs(5)).is_ok_and(|answer| answer.status == 200)
+}
+
+/// Waits until the local snapshot holds what was written: `kill -9` right after a write, with the database gone, would
+/// start from the snapshot before.
+fn wait_kept(node: &Node) {
+    let begun = Instant::now();
+    let kept = || std::fs::read(node.prefix().join("postgres.snapshot")).unwrap_or_default();
+    while !kept().windows(7).any(|part| part == b"ann-key") {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the last write is not on the disk\n{}", node.log());
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn wait_served(node: &Node) {
