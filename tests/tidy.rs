@@ -46,13 +46,16 @@ struct Source {
     /// From the root, with `/`.
     path: String,
     text: String,
+    /// Nothing in it runs outside of tests.
+    tests_only: bool,
 }
 
 impl Source {
     /// The lines before the tests, without comments, numbered from 1.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = self.is_test().then_some(0).or_else(|| self.text.find("#[cfg(test)]")).unwrap_or(self.text.len());
-        numbered(&self.text[..tests])
+        let tests = self.text.find("mod tests {");
+        let end = tests.and_then(|tests| self.text[..tests].rfind("#[cfg(test)]"));
+        numbered(if self.tests_only { "" } else { &self.text[..end.unwrap_or(self.text.len())] })
     }
 
     /// All lines without comments, numbered from 1.
@@ -60,13 +63,9 @@ impl Source {
         numbered(&self.text)
     }
 
-    fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
-    }
-
     /// The tests of a module in a file of their own: the module says what they are about.
     fn is_unit_test(&self) -> bool {
-        self.path.starts_with("src/") && self.is_test()
+        self.path.starts_with("src/") && self.tests_only
     }
 
     /// `router` for `src/router/…` and `src/router.rs`; the core of the cluster stands lower than the rest of it.
@@ -95,7 +94,10 @@ fn files(wanted: impl Fn(&str) -> bool) -> Vec<Source> {
     walk(&root(), &mut found);
     found.retain(|path| wanted(path));
     found.sort();
-    let read = |path: String| fs::read_to_string(root().join(&path)).ok().map(|text| Source { path, text });
+    let read = |path: String| {
+        let text = fs::read_to_string(root().join(&path)).ok()?;
+        Some(Source { tests_only: path.starts_with("tests/"), path, text })
+    };
     found.into_iter().filter_map(read).collect()
 }
 
@@ -114,9 +116,26 @@ fn walk(folder: &Path, found: &mut Vec<String>) {
 }
 
 fn rust() -> Vec<Source> {
-    let sources = files(|path| path.ends_with(".rs"));
+    let mut sources = files(|path| path.ends_with(".rs"));
     assert!(sources.len() > 20, "the walk found next to nothing");
+    let tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let of_tests = |module: &String| {
+            source.path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        source.tests_only |= tests.iter().any(of_tests);
+    }
     sources
+}
+
+/// Paths, without `.rs`, of the modules that `source` declares for tests only.
+fn test_modules(source: &Source) -> Vec<String> {
+    let folder = source.path.strip_suffix("/mod.rs").or(source.path.strip_suffix(".rs")).unwrap_or_default();
+    let declared = source.text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let line = rest.lines().find(|line| !line.starts_with("#["))?;
+        line.trim_start_matches("pub(crate) ").strip_prefix("mod ")?.strip_suffix(';')
+    });
+    declared.map(|name| format!("{folder}/{name}")).collect()
 }
 
 fn assert_none(rule: &str, offenders: &[String]) {
@@ -209,7 +228,7 @@ fn files_say_what_they_are_for() {
 #[test]
 fn files_are_short() {
     let mut offenders = Vec::new();
-    for source in rust().into_iter().filter(|source| !source.is_test()) {
+    for source in rust().into_iter().filter(|source| !source.tests_only) {
         let (code, all) = (source.code().count(), source.lines().count());
         let long = code > CODE_LINES_MAX || all > FILE_LINES_MAX;
         let listed = LONG.iter().any(|(path, reason)| *path == source.path && !reason.is_empty());
@@ -235,9 +254,34 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn nothing_from_outside_can_stop_a_thread() {
+    let words = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "process::exit("];
+    let mut offenders = Vec::new();
+    for source in rust() {
+        for (number, line) in source.code() {
+            if source.path.starts_with("src/") && words.iter().any(|word| line.contains(word)) {
+                offenders.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none("panics in code that runs outside of tests", &offenders);
+}
+
+#[test]
+fn the_data_plane_knows_no_json_but_in_plugins() {
+    let plane = ["router", "balancer", "counter", "listen", "proxy"];
+    let mut offenders = Vec::new();
+    for source in rust().iter().filter(|source| source.module().is_some_and(|module| plane.contains(&module))) {
+        let named = source.code().filter(|(_, line)| line.contains("serde_json"));
+        offenders.extend(named.map(|(number, _)| format!("{}:{number}", source.path)));
+    }
+    assert_none("JSON where requests pass", &offenders);
+}
+
+#[test]
 fn sharp_crates_live_in_one_place() {
     let mut offenders = Vec::new();
-    for source in rust().iter().filter(|source| !source.is_test()) {
+    for source in rust().iter().filter(|source| !source.tests_only) {
         for (number, line) in source.code() {
             for (name, place) in FENCED {
                 let used = line.contains(&format!("{name}::")) && !line.contains(&format!("_{name}::"));

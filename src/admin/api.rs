@@ -142,7 +142,12 @@ impl Api {
     }
 
     fn entities(&self) -> Entities<'_> {
-        Entities { ledger: &self.handles.ledger, plugins: &self.handles.plugins, now_s: now_s() }
+        Entities {
+            ledger: &self.handles.ledger,
+            live: &self.handles.live,
+            plugins: &self.handles.plugins,
+            now_s: now_s(),
+        }
     }
 
     fn status(&self, query: &Query) -> Reply {

@@ -318,6 +318,6 @@ mod tests {
         log.flush(PATIENCE);
         assert!(log.is_off() && log.dropped() == 0);
         let error = AccessLog::open(Target::File("/dev/null/access.log".into())).unwrap_err();
-        assert!(error.to_string().starts_with("cannot open the access log /dev/null/access.log: "), "{error}");
+        assert!(error.to_string().starts_with("cannot open the log /dev/null/access.log: "), "{error}");
     }
 }

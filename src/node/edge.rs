@@ -97,6 +97,7 @@ impl Edge {
             allow_debug_header: proxy.allow_debug_header,
             allow_fly_replay: proxy.allow_fly_replay,
             keepalive_requests: proxy.keepalive_requests,
+            patience: proxy.patience,
             upstream: proxy.upstream.clone(),
             access_log: self.proxy_log.clone(),
         })

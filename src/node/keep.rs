@@ -4,27 +4,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_proto::Revision;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::ledger::Ledger;
 use crate::store::local::Local;
 
-/// Changes within this span are written together.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The share of time spent writing, at most: one part in so many.
+const REST: u32 = 20;
+/// The longest that a change waits for its turn. A node that is killed before that starts without the change, should
+/// its store be away as well.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Writes after each change, at most once per `PAUSE`, and a last time at `stop`.
+/// Writes a change at once after a quiet time, else after a rest that grows with what a write takes; and a last time at
+/// `stop`.
 pub async fn run(ledger: Arc<Ledger>, local: Local, stop: CancellationToken) {
     let mut revisions = ledger.revisions();
     let mut kept = None;
     loop {
+        let begun = Instant::now();
         kept = write(&ledger, &local, kept).await;
+        let rested = Instant::now() + (begun.elapsed() * REST).min(PAUSE_MAX);
         tokio::select! {
             () = stop.cancelled() => break,
             changed = revisions.changed() => if changed.is_err() { break },
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep_until(rested) => {}
         }
         revisions.borrow_and_update();
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidegate_proto::Revision;
 use tokio::sync::watch;
@@ -50,24 +51,25 @@ impl Publisher {
     async fn publish(&mut self) {
         let (ledger, mut builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
         let build = move || {
+            let begun = Instant::now();
             let (entities, revision) = ledger.in_force();
             let (snapshot, problems) = builder.build(entities, revision);
-            (builder, snapshot, problems)
+            (builder, snapshot, problems, begun.elapsed())
         };
         match tokio::task::spawn_blocking(build).await {
-            Ok((builder, snapshot, problems)) => {
+            Ok((builder, snapshot, problems, took)) => {
                 self.builder = builder;
-                self.go_live(snapshot, &problems);
+                self.go_live(snapshot, took, &problems);
             }
             Err(error) => tracing::error!(%error, "the configuration could not be built; the one before stays"),
         }
     }
 
-    fn go_live(&mut self, snapshot: Snapshot, problems: &[Problem]) {
+    fn go_live(&mut self, snapshot: Snapshot, took: Duration, problems: &[Problem]) {
         let revision = snapshot.revision;
-        self.live.publish(Arc::new(snapshot));
+        self.live.publish(Arc::new(snapshot), took);
         self.published.send_replace(Some(revision));
-        tracing::debug!(%revision, problems = problems.len(), "published");
+        tracing::debug!(%revision, problems = problems.len(), took_ms = took.as_millis(), "published");
         self.log(problems);
     }
 

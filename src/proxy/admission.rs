@@ -3,7 +3,7 @@
 //! hyper has already refused what is not HTTP, framing that contradicts itself and names with forbidden bytes; what it
 //! lets through and Kong does not is refused here, before anything else looks at the request.
 
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -40,6 +40,11 @@ impl Host {
         str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 
+    /// As it came.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+
     /// For `Host` of a request that goes up; `None` when there is none.
     pub fn header(&self) -> Option<HeaderValue> {
         (!self.0.is_empty()).then(|| self.0.clone())
@@ -54,6 +59,11 @@ pub fn admit(head: &Parts) -> Result<Host, Refusal> {
     measure(&head.headers)?;
     if matches!(head.method, Method::TRACE | Method::CONNECT) {
         return Err(Refusal::MethodNotAllowed);
+    }
+    // Chunks are taken off here and a coding below them would go up unnamed, so a body in any other is refused.
+    if head.headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Refusal::BadRequest);
     }
     let host = host(head)?;
     if !head.uri.path().starts_with('/') {
@@ -154,6 +164,15 @@ mod tests {
         }
         get("/", &[("host", "a.test.")], Ok("a.test."));
         get("/", &[("host", "[::1]:80")], Ok("[::1]:80"));
+    }
+
+    #[test]
+    fn a_body_is_coded_in_chunks_or_not_at_all() {
+        let host = ("host", "a");
+        get("/", &[host, ("transfer-encoding", "Chunked")], Ok("a"));
+        for coding in ["gzip, chunked", "identity", "chunked, chunked", ""] {
+            get("/", &[host, ("transfer-encoding", coding)], Err(Refusal::BadRequest));
+        }
     }
 
     #[test]

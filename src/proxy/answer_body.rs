@@ -14,6 +14,10 @@ use crate::proxy::record::Record;
 use crate::proxy::upstream::{ReplyBody, ReplyFault};
 
 /// Where the bytes come from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation for each"
+)]
 pub enum Source {
     Empty,
     Whole(Option<Bytes>),

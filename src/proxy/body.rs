@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -21,8 +20,6 @@ use crate::proxy::upstream::{ClientFault, RequestBody};
 
 /// Bodies up to here are held for another try.
 pub const REPLAY_BYTES: usize = 64 * 1024;
-/// Between two reads of a body, as nginx's `client_body_timeout`.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What has been read of a client's body.
 pub enum Held {
@@ -53,7 +50,7 @@ impl ClientBody {
     pub fn new(inner: Incoming, limit: u64, connection: Rc<Connection>) -> Self {
         let ended = inner.is_end_stream();
         let left = if limit == 0 { u64::MAX } else { limit };
-        Self { inner, left, stall: Stall::new(READ_TIMEOUT), ended, connection }
+        Self { inner, left, stall: Stall::new(connection.worker.options.patience.body), ended, connection }
     }
 
     /// The length that the client stated.

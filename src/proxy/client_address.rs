@@ -14,7 +14,7 @@ pub struct RealIp {
     pub header: HeaderName,
     /// Walk the header's list from its end until an address is not trusted.
     pub recursive: bool,
-    /// The address comes from the PROXY protocol (`connection.rs` hands it over), not from a header.
+    /// The address comes from the PROXY protocol, not from a header.
     pub from_proxy_protocol: bool,
 }
 
@@ -24,10 +24,13 @@ impl RealIp {
         self.trusted.iter().any(|net| net.contains(&peer))
     }
 
-    /// The client's address, given the canonical address of the TCP peer.
-    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if self.trusted.is_empty() || self.from_proxy_protocol {
+    /// The client's address, given the canonical address of the TCP peer and what the PROXY protocol said.
+    pub fn resolve(&self, peer: IpAddr, proxied: Option<IpAddr>, headers: &HeaderMap) -> IpAddr {
+        if self.trusted.is_empty() {
             return peer;
+        }
+        if self.from_proxy_protocol {
+            return proxied.filter(|_| self.trusts(peer)).unwrap_or(peer);
         }
         let mut current = peer;
         for value in headers.get_all(&self.header).iter().rev() {
@@ -75,7 +78,7 @@ mod tests {
         for line in lines {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
-        let found = real_ip.resolve(canonical(peer.parse().unwrap()), &headers);
+        let found = real_ip.resolve(canonical(peer.parse().unwrap()), None, &headers);
         assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {lines:?} recursive: {recursive}");
     }
 
@@ -92,6 +95,25 @@ mod tests {
         check(false, "10.0.0.1", &["1.1.1.1, 10.0.0.9"], "10.0.0.9");
         check(false, "10.0.0.1", &[], "10.0.0.1");
         check(false, "fd00::1", &["2001:db8::5"], "2001:db8::5");
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_believed_from_trusted_peers_only() {
+        let real_ip = RealIp {
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+            header: HeaderName::from_static("x-real-ip"),
+            recursive: false,
+            from_proxy_protocol: true,
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-real-ip", "7.7.7.7".parse().unwrap());
+        let resolve = |peer: &str, said: Option<&str>| {
+            let said = said.map(|said| said.parse().unwrap());
+            real_ip.resolve(peer.parse().unwrap(), said, &headers).to_string()
+        };
+        assert_eq!(resolve("10.0.0.1", Some("1.1.1.1")), "1.1.1.1");
+        assert_eq!(resolve("192.0.2.1", Some("1.1.1.1")), "192.0.2.1");
+        assert_eq!(resolve("10.0.0.1", None), "10.0.0.1");
     }
 
     #[test]

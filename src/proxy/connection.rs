@@ -17,13 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::proxy::Patience;
 use crate::proxy::admission::Refusal;
 use crate::proxy::pipeline;
 use crate::proxy::wire::{Signals, Wire};
 use crate::proxy::worker::{Listener, Worker};
 
-/// For a whole head, and for silence between requests: nginx gives 60 s and 75 s, hyper has one timer for both.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(65);
 /// What hyper may hold of a head or of a body. Heads beyond 32 KiB are refused by `admission`, with Kong's body; those
 /// that do not even fit here are refused by hyper, with 431.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -38,10 +37,8 @@ const ERROR_RESETS: usize = 128;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// An HTTP/2 connection is looked at so often.
+/// An HTTP/2 connection is looked at so often, or more often when there is less patience.
 const LOOK: Duration = Duration::from_secs(5);
-/// Without a stream for so long, it is closed; with streams whose client takes nothing for so long as well.
-const IDLE: Duration = Duration::from_secs(65);
 /// Time for a client to read that a connection is closing.
 const PARTING: Duration = Duration::from_secs(10);
 
@@ -52,6 +49,8 @@ pub struct Connection {
     pub peer_ip: IpAddr,
     /// `peer_ip` as text.
     pub peer: HeaderValue,
+    /// Whose connection it is, by the PROXY protocol.
+    pub proxied_ip: Option<IpAddr>,
     /// TLS: the server name asked for, or nothing. `None`: not TLS.
     pub sni: Option<Box<str>>,
     signals: Signals,
@@ -61,6 +60,14 @@ pub struct Connection {
     awaiting: Cell<u32>,
     /// Changes whenever something moves.
     progress: Cell<u64>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+pub struct From {
+    pub peer_ip: IpAddr,
+    /// By the PROXY protocol.
+    pub proxied_ip: Option<IpAddr>,
 }
 
 /// While it lives, an exchange does not wait for its client.
@@ -83,16 +90,17 @@ impl Drop for Waiting {
 
 impl Connection {
     /// Counts it in, as one that waits for a request.
-    pub fn open(worker: Rc<Worker>, listener: Rc<Listener>, peer_ip: IpAddr, sni: Option<Box<str>>) -> Rc<Self> {
+    pub fn open(worker: Rc<Worker>, listener: Rc<Listener>, from: From, sni: Option<Box<str>>) -> Rc<Self> {
         let traffic = &worker.traffic;
         traffic.active.fetch_add(1, Relaxed);
         traffic.waiting.fetch_add(1, Relaxed);
-        let peer = HeaderValue::try_from(peer_ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        let peer = HeaderValue::try_from(from.peer_ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Rc::new(Self {
             worker,
             listener,
-            peer_ip,
+            peer_ip: from.peer_ip,
             peer,
+            proxied_ip: from.proxied_ip,
             sni,
             signals: Signals::default(),
             exchanges: Cell::new(0),
@@ -169,7 +177,8 @@ pub async fn speak_http1<S>(connection: Rc<Connection>, stream: S, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let wire = Wire::new(stream, early, connection.signals.clone()).screened();
+    let patience = connection.worker.options.patience.send;
+    let wire = Wire::new(stream, early, connection.signals.clone(), patience).screened();
     let worker = Rc::clone(&connection.worker);
     let service = service_fn(move |request| {
         let connection = Rc::clone(&connection);
@@ -200,7 +209,8 @@ pub async fn speak_http2<S>(connection: Rc<Connection>, stream: S, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let wire = Wire::new(stream, early, connection.signals.clone());
+    let patience = connection.worker.options.patience.send;
+    let wire = Wire::new(stream, early, connection.signals.clone(), patience);
     let worker = Rc::clone(&connection.worker);
     let watched = Rc::clone(&connection);
     let service = service_fn(move |request| {
@@ -218,7 +228,7 @@ where
         ended = tokio::select! {
             biased;
             ended = serving => Some(ended),
-            () = quiet(&watched, PARTING) => None,
+            () = quiet(&watched, PARTING.min(watched.worker.options.patience.head)) => None,
         };
     }
     if let Some(Err(error)) = ended {
@@ -237,7 +247,7 @@ async fn reason_to_part(connection: &Connection) {
     tokio::select! {
         () = connection.worker.stop.asked() => {}
         () = spent => {}
-        () = quiet(connection, IDLE) => {}
+        () = quiet(connection, connection.worker.options.patience.head) => {}
     }
 }
 
@@ -246,7 +256,7 @@ async fn quiet(connection: &Connection, limit: Duration) {
     let mut seen = connection.progress.get();
     let mut since = Instant::now();
     while since.elapsed() < limit {
-        tokio::time::sleep(LOOK.min(limit)).await;
+        tokio::time::sleep(LOOK.min(limit / 4)).await;
         if seen != connection.progress.get() || !connection.is_up_to_client() {
             seen = connection.progress.get();
             since = Instant::now();
@@ -255,11 +265,11 @@ async fn quiet(connection: &Connection, limit: Duration) {
 }
 
 /// How a worker speaks HTTP/1.
-pub fn http1() -> http1::Builder {
+pub fn http1(patience: Patience) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(patience.head)
         .max_buf_size(BUFFER_BYTES)
         .preserve_header_case(true)
         .title_case_headers(true);

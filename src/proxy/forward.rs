@@ -25,7 +25,7 @@ pub struct Facts<'a> {
     pub tls: bool,
     pub port: &'a HeaderValue,
     /// As the client said it.
-    pub host: &'a str,
+    pub host: &'a HeaderValue,
     /// Before normalising, without its query.
     pub path: &'a str,
     /// What was stripped from the path.
@@ -41,7 +41,7 @@ pub struct Facts<'a> {
 pub fn write(headers: &mut HeaderMap, facts: &Facts<'_>) {
     addresses(headers, facts);
     decide(headers, &X_FORWARDED_PROTO, facts.trusted, || Some(scheme(facts.tls)));
-    decide(headers, &X_FORWARDED_HOST, facts.trusted, || text(&host_only(facts.host)));
+    decide(headers, &X_FORWARDED_HOST, facts.trusted, || host_value(facts.host));
     decide(headers, &X_FORWARDED_PORT, facts.trusted, || Some(facts.port.clone()));
     decide(headers, &X_FORWARDED_PATH, facts.trusted, || text(facts.path));
     decide(headers, &X_FORWARDED_PREFIX, facts.trusted, || HeaderValue::from_bytes(facts.prefix?).ok());
@@ -124,6 +124,15 @@ fn scheme(tls: bool) -> HeaderValue {
     HeaderValue::from_static(if tls { "https" } else { "http" })
 }
 
+/// The client's own value where it is already what is wanted, as it mostly is.
+fn host_value(said: &HeaderValue) -> Option<HeaderValue> {
+    let text = str::from_utf8(said.as_bytes()).ok()?;
+    if text.bytes().any(|byte| byte == b':' || byte.is_ascii_uppercase()) {
+        return HeaderValue::try_from(host_only(text)).ok();
+    }
+    Some(said.clone())
+}
+
 fn host_only(said: &str) -> String {
     let end = match said.rfind(':') {
         Some(colon) if !said[colon..].contains(']') => colon,
@@ -153,7 +162,7 @@ mod tests {
             client_ip: client.parse().unwrap(),
             tls: false,
             port: &HeaderValue::from_static("8000"),
-            host: "Web.Test:8080",
+            host: &HeaderValue::from_static("Web.Test:8080"),
             path: "/pre/x%20y",
             prefix: prefix.map(str::as_bytes),
             via: &HeaderValue::from_static("1.1 tidegate/0"),

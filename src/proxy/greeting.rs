@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -14,61 +13,84 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::listen::Traffic;
 use crate::proxy::client_address::canonical;
-use crate::proxy::connection::{Connection, speak_http1, speak_http2};
+use crate::proxy::connection::{Connection, From, speak_http1, speak_http2};
+use crate::proxy::proxy_header;
 use crate::proxy::worker::{Listener, Worker};
 
-/// From the connection to the end of its TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// For the first bytes where HTTP/2 may begin without TLS.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How an HTTP/2 connection begins; no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Serves a new connection to its end.
-pub async fn greet(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: IpAddr) {
+pub async fn greet(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: TcpStream, peer: IpAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a client was gone before it was greeted");
     }
-    let peer = canonical(peer);
+    let mut from = From { peer_ip: canonical(peer), proxied_ip: None };
+    if listener.proxy_protocol {
+        match timeout(worker.options.patience.greeting, proxy_header::read(&mut stream)).await {
+            Ok(Ok(said)) => from.proxied_ip = said,
+            Ok(Err(error)) => return tracing::info!(%error, %peer, "a connection was refused"),
+            Err(_) => return tracing::info!(%peer, "a PROXY protocol header took too long"),
+        }
+    }
     match listener.tls.clone() {
-        None => greet_plain(worker, listener, stream, peer).await,
-        Some(acceptor) => greet_tls(worker, listener, stream, peer, acceptor).await,
+        None => greet_plain(worker, listener, stream, from).await,
+        Some(acceptor) => greet_tls(worker, listener, stream, from, acceptor).await,
     }
 }
 
-async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: TcpStream, peer: IpAddr) {
+async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: TcpStream, from: From) {
     let may_be_http2 = listener.http2;
-    let connection = Connection::open(worker, listener, peer, None);
+    let connection = Connection::open(worker, listener, from, None);
     if !may_be_http2 {
         return speak_http1(connection, stream, Bytes::new()).await;
     }
-    match timeout(FIRST_BYTES_TIMEOUT, first_bytes(&mut stream)).await {
+    let patience = connection.worker.options.patience.head;
+    match timeout(patience, first_bytes(&mut stream)).await {
         Ok(Ok(early)) if early.starts_with(PREFACE) => speak_http2(connection, stream, early).await,
         Ok(Ok(early)) => speak_http1(connection, stream, early).await,
         Ok(Err(_)) | Err(_) => {}
     }
 }
 
-async fn greet_tls(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor) {
-    worker.traffic.reading.fetch_add(1, Relaxed);
-    worker.traffic.active.fetch_add(1, Relaxed);
-    let shaken = timeout(HANDSHAKE_TIMEOUT, shake_hands(&worker, stream, acceptor)).await;
-    worker.traffic.active.fetch_sub(1, Relaxed);
-    worker.traffic.reading.fetch_sub(1, Relaxed);
+async fn greet_tls(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, from: From, acceptor: TlsAcceptor) {
+    let shaken = {
+        let _reading = Reading::count(&worker.traffic);
+        timeout(worker.options.patience.greeting, shake_hands(&worker, stream, acceptor)).await
+    };
     let stream = match shaken {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, %peer, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
+        Ok(Err(error)) => return tracing::debug!(%error, peer = %from.peer_ip, "a TLS handshake failed"),
+        Err(_) => return tracing::debug!(peer = %from.peer_ip, "a TLS handshake took too long"),
     };
     let tls = stream.get_ref().1;
     let sni = tls.server_name().unwrap_or_default().into();
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
-    let connection = Connection::open(worker, listener, peer, Some(sni));
+    let connection = Connection::open(worker, listener, from, Some(sni));
     if is_http2 {
         speak_http2(connection, stream, Bytes::new()).await;
     } else {
         speak_http1(connection, stream, Bytes::new()).await;
+    }
+}
+
+/// Counts a connection that is not ready for requests yet, also when its task is cut off.
+struct Reading<'a>(&'a Traffic);
+
+impl<'a> Reading<'a> {
+    fn count(traffic: &'a Traffic) -> Self {
+        traffic.active.fetch_add(1, Relaxed);
+        traffic.reading.fetch_add(1, Relaxed);
+        Self(traffic)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+        self.0.reading.fetch_sub(1, Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ mod hop;
 mod names;
 mod origins;
 mod pipeline;
+mod proxy_header;
 mod record;
 mod reply;
 mod request_id;
@@ -77,9 +78,36 @@ pub struct Options {
     pub allow_debug_header: bool,
     /// Whether `fly-replay` and its kin may pass from an upstream to the edge.
     pub allow_fly_replay: bool,
+    /// Requests per client connection; 0: no limit.
     pub keepalive_requests: u32,
+    pub patience: Patience,
     pub upstream: upstream::Options,
     pub access_log: AccessLog,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the connection to the end of a PROXY protocol header, and again to the end of a TLS handshake.
+    pub greeting: Duration,
+    /// For a whole head, from the end of the exchange before; so also for silence between exchanges.
+    pub head: Duration,
+    /// Between two reads of a body.
+    pub body: Duration,
+    /// Between two writes of an answer.
+    pub send: Duration,
+}
+
+impl Default for Patience {
+    /// What nginx gives, and so Kong; but for heads, which nginx gives 60 s after 75 s of silence: here both are one.
+    fn default() -> Self {
+        Self {
+            greeting: Duration::from_secs(15),
+            head: Duration::from_secs(65),
+            body: Duration::from_secs(60),
+            send: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Which headers the `headers` property switches on.
@@ -117,6 +145,7 @@ struct Shape {
     port: u16,
     tls: Option<Arc<ServerConfig>>,
     http2: bool,
+    proxy_protocol: bool,
 }
 
 /// What each worker is started with.
@@ -190,10 +219,6 @@ fn bind_all(options: &Options) -> io::Result<(Vec<Parts>, Vec<SocketAddr>)> {
 }
 
 fn shape(options: &Options, address: &Address, port: u16) -> io::Result<Shape> {
-    if address.proxy_protocol {
-        // Ignoring it would take a header for a request, and let anybody pose as the client.
-        return Err(io::Error::other(format!("the listener {} cannot do proxy_protocol yet", address.socket)));
-    }
     let mapped = options.port_maps.iter().find(|(listening, _)| *listening == port);
     let tls = match (address.ssl, &options.certificates) {
         (false, _) => None,
@@ -202,7 +227,12 @@ fn shape(options: &Options, address: &Address, port: u16) -> io::Result<Shape> {
             return Err(io::Error::other(format!("no certificate for the TLS listener {}", address.socket)));
         }
     };
-    Ok(Shape { port: mapped.map_or(port, |(_, external)| *external), tls, http2: address.http2 })
+    Ok(Shape {
+        port: mapped.map_or(port, |(_, external)| *external),
+        tls,
+        http2: address.http2,
+        proxy_protocol: address.proxy_protocol,
+    })
 }
 
 type Ready = std::sync::mpsc::Receiver<io::Result<()>>;

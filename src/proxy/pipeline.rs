@@ -60,16 +60,22 @@ async fn proceed<'s>(
     path: &[u8],
     incoming: Incoming,
 ) -> Result<Reply, Made> {
+    // From here on, whoever ends the exchange leaves word of a body that nobody reads.
+    let limit = turn.connection.worker.options.client_max_body_size;
+    let body = ClientBody::new(incoming, limit, Rc::clone(&turn.connection));
     if let Some(refusal) = turn.connection.refusal() {
         return Err(Made::from(refusal));
     }
     let host = admit(head)?;
+    if body.is_too_large() {
+        return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
+    }
     let found = route(turn, world, head, &host, path)?;
     let plan = &**found.plan;
     stage.enter(plan);
     check_protocol(turn, plan, head, &host)?;
     turn.wishes = hop::strip_request(&mut head.headers);
-    let mut held = body(turn, incoming)?.read(plan.chain.body_wanted()).await?;
+    let mut held = Held::Unread(body).read(plan.chain.body_wanted()).await?;
     let accessed = stage.access(plan, head, path, held.whole().cloned());
     held.replace(accessed.body);
     go_on(accessed.step)?;
@@ -147,15 +153,6 @@ fn check_protocol(turn: &Turn, plan: &Plan, head: &Parts, host: &Host) -> Result
     Ok(())
 }
 
-fn body(turn: &Turn, incoming: Incoming) -> Result<Held, Made> {
-    let limit = turn.connection.worker.options.client_max_body_size;
-    let body = ClientBody::new(incoming, limit, Rc::clone(&turn.connection));
-    if body.is_too_large() {
-        return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
-    }
-    Ok(Held::Unread(body))
-}
-
 fn go_on(step: Step) -> Result<(), Made> {
     match step {
         Step::Continue => Ok(()),
@@ -188,7 +185,7 @@ fn forward(turn: &Turn, headers: &mut HeaderMap, path: &str, host: &Host, prefix
         client_ip: turn.client_ip,
         tls: connection.tls(),
         port: &connection.listener.port_value,
-        host: host.as_str(),
+        host: host.value(),
         path,
         prefix,
         via: worker.marks.via(turn.version),

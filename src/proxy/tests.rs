@@ -6,4 +6,5 @@ mod endings;
 mod exchanges;
 mod framing;
 mod gateway;
+mod patience;
 mod protocols;

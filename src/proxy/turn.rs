@@ -44,7 +44,7 @@ impl Turn {
         let (started, now) = (Instant::now(), SystemTime::now());
         let worker = &connection.worker;
         let id = worker.ids.next();
-        let client_ip = worker.real_ip.resolve(connection.peer_ip, &head.headers);
+        let client_ip = worker.real_ip.resolve(connection.peer_ip, connection.proxied_ip, &head.headers);
         Self {
             id,
             id_value: id.header(),

@@ -26,16 +26,17 @@ pub struct Request<'a> {
 /// The target for the upstream; `None` when a plugin's query is no query.
 pub fn target(base: Option<&str>, strip: bool, request: Request<'_>) -> Option<PathAndQuery> {
     let base = base.unwrap_or("/").as_bytes();
+    if let Some(sent) = request.sent.filter(|_| base == b"/" && (!strip || request.matched_len <= 1))
+        && request.query.is_none()
+        && sent.path().as_bytes() == request.path
+        && matches!(path::escape(request.path), Cow::Borrowed(_))
+    {
+        return Some(sent.clone());
+    }
     let mut text = Vec::with_capacity(base.len() + request.path.len() + 64);
     join(&mut text, base, request.path, request.matched_len, strip);
     if let Cow::Owned(escaped) = path::escape(&text) {
         text = escaped.into_bytes();
-    }
-    if let Some(sent) = request.sent
-        && request.query.is_none()
-        && sent.path().as_bytes() == text
-    {
-        return Some(sent.clone());
     }
     let query = match request.query {
         Some(replaced) => Some(replaced).filter(|query| !query.is_empty()),

@@ -16,8 +16,6 @@ use crate::proxy::admission::Refusal;
 use crate::proxy::screen::{Look, Refused, Screen};
 use crate::proxy::stall::Stall;
 
-/// Between two writes, as nginx's `send_timeout`.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a closing connection listens on.
 const LINGER: Duration = Duration::from_secs(2);
 /// And over how many bytes.
@@ -91,14 +89,15 @@ enum Closing {
 }
 
 impl<S> Wire<S> {
-    pub fn new(inner: S, early: Bytes, signals: Signals) -> Self {
+    /// `patience`: between two writes.
+    pub fn new(inner: S, early: Bytes, signals: Signals, patience: Duration) -> Self {
         Self {
             inner,
             early,
             screen: None,
             held: Vec::new(),
             ready: BytesMut::new(),
-            sending: Stall::new(SEND_TIMEOUT),
+            sending: Stall::new(patience),
             signals,
             closing: Closing::Not,
             lingering: Stall::new(LINGER),

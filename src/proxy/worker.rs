@@ -67,6 +67,7 @@ pub struct Listener {
     pub port_value: HeaderValue,
     pub tls: Option<TlsAcceptor>,
     pub http2: bool,
+    pub proxy_protocol: bool,
 }
 
 /// Tells the tasks of one worker to come to an end.
@@ -113,13 +114,13 @@ impl Worker {
                 from_proxy_protocol: options.real_ip_from_proxy_protocol,
             },
             upstreams: Upstreams::sharing(&options.upstream, names)?,
+            http1: connection::http1(options.patience),
             options,
             counters,
             traffic,
             origins: Origins::default(),
             ids: RequestIds::new(),
             marks: Marks::new(),
-            http1: connection::http1(),
             http2: connection::http2(),
             tasks: TaskTracker::new(),
             stop: Stop::default(),
@@ -227,6 +228,7 @@ pub fn listeners(parts: Parts) -> Vec<(TcpListener, Rc<Listener>)> {
             port_value: HeaderValue::from(shape.port),
             tls: shape.tls.map(TlsAcceptor::from),
             http2: shape.http2,
+            proxy_protocol: shape.proxy_protocol,
         };
         (socket, Rc::new(listener))
     };

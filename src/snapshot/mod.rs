@@ -11,10 +11,12 @@ pub mod plan;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use arc_swap::cache::Cache;
 use tidegate_proto::Revision;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::entity::{Entity, Kind};
@@ -60,7 +62,14 @@ pub struct Live {
     /// What was live before. Only `publish` lets go of these, so that no worker stands still to free a large one.
     /// Holds the last one and those that requests still use.
     retired: Mutex<Vec<Arc<Snapshot>>>,
+    /// The revision that is live and how long it took to build.
+    announced: watch::Sender<(Revision, Duration)>,
 }
+
+/// The longest that `Live::reached` waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Configurations that take longer to build are not waited for.
+const UNHURRIED: Duration = Duration::from_millis(100);
 
 /// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
 /// cloned per request would have all workers write to one cache line.
@@ -101,12 +110,26 @@ impl Live {
         self.now.load_full()
     }
 
-    /// Makes a snapshot the live one, and frees those of before that nobody uses any more.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+    /// Makes a snapshot the live one, and frees those of before that nobody uses any more. `took`: its building.
+    pub fn publish(&self, snapshot: Arc<Snapshot>, took: Duration) {
+        let revision = snapshot.revision;
         let before = self.now.swap(Some(snapshot));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|old| Arc::strong_count(old) > 1);
         retired.extend(before);
+        drop(retired);
+        self.announced.send_replace((revision, took));
+    }
+
+    /// Waits until `revision` or a later one is live. Returns at once when nothing is live yet or building takes so long
+    /// that waiting would slow writers down, and after `PATIENCE` in any case.
+    pub async fn reached(&self, revision: Revision) {
+        let mut announced = self.announced.subscribe();
+        if announced.borrow().1 > UNHURRIED || self.now.load().is_none() {
+            return;
+        }
+        let reached = announced.wait_for(|(live, _)| *live >= revision);
+        let _ = tokio::time::timeout(PATIENCE, reached).await;
     }
 
     /// For one worker.

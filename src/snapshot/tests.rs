@@ -221,11 +221,11 @@ fn readers_see_what_was_published_last() {
     assert!(reader.load().is_none() && live.load().is_none());
     let mut builder = Builder::default();
     let first = Arc::new(build(&mut builder, world()).0);
-    live.publish(Arc::clone(&first));
+    live.publish(Arc::clone(&first), std::time::Duration::ZERO);
     let loaded = reader.load().unwrap();
     assert!(std::ptr::eq(&*loaded, &*first) && Rc::ptr_eq(&loaded.0, &reader.load().unwrap().0));
     let second = Arc::new(build(&mut builder, world()).0);
-    live.publish(Arc::clone(&second));
+    live.publish(Arc::clone(&second), std::time::Duration::ZERO);
     assert!(std::ptr::eq(&*reader.load().unwrap(), &*second) && std::ptr::eq(&*loaded, &*first));
 }
 
@@ -236,7 +236,7 @@ fn old_snapshots_are_freed_by_the_publisher() {
     let mut builder = Builder::default();
     let mut publish = || {
         let snapshot = Arc::new(build(&mut builder, world()).0);
-        live.publish(Arc::clone(&snapshot));
+        live.publish(Arc::clone(&snapshot), std::time::Duration::ZERO);
         Arc::downgrade(&snapshot)
     };
     let first = publish();

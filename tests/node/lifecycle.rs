@@ -1,242 +1,198 @@
-//! From start to end: what is open when, what a signal does, and what a node does without its database.
+//! From start to end: what is open when, and what a signal does.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::mpsc;
-use std::thread;
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::gateway::{Gateway, Plan, ask, connect, free_ports, is_open, receive, send};
-use crate::postgres::Server;
+use serde_json::{Value, json};
 
-/// An upstream that answers each request once it is told to.
-struct Upstream {
-    port: u16,
+use crate::backend::{Backend, read_head};
+use crate::postgres::Server;
+use crate::process::{Node, free_address, settings_of};
+
+/// Bound of every wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+const NO_SETTINGS: [(&str, &str); 0] = [];
+
+/// A backend that tells of each request and answers it when told to.
+struct Held {
+    backend: Backend,
     arrived: mpsc::Receiver<()>,
     answer: mpsc::Sender<()>,
 }
 
-impl Upstream {
+impl Held {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let ((tell, arrived), (answer, told)) = (mpsc::channel(), mpsc::channel::<()>());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut bytes = [0; 4096];
-                let mut seen = Vec::new();
-                while !seen.windows(4).any(|four| four == b"\r\n\r\n") {
-                    let read = stream.read(&mut bytes).unwrap();
-                    seen.extend_from_slice(&bytes[..read]);
-                }
-                tell.send(()).unwrap();
-                if told.recv().is_err() {
+        let (tell, told) = (Mutex::new(tell), Mutex::new(told));
+        let backend = Backend::with(move |mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            while read_head(&mut reader).is_some() {
+                let _ = tell.lock().unwrap().send(());
+                if told.lock().unwrap().recv().is_err() {
                     return;
                 }
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             }
         });
-        Self { port, arrived, answer }
-    }
-
-    /// Lets one request be answered whenever it comes.
-    fn answer_one(&self) {
-        self.answer.send(()).unwrap();
+        Self { backend, arrived, answer }
     }
 }
 
-fn add_route(plan: &Plan, upstream: u16) {
-    let service = format!("name=s&url=http://127.0.0.1:{upstream}");
-    assert_eq!(ask(plan.admin, "POST", "/services", &service).unwrap().status, 201);
-    assert_eq!(ask(plan.admin, "POST", "/services/s/routes", "name=r&paths[]=/r").unwrap().status, 201);
+/// A node that serves `/r` from a held backend, with one request on its way.
+fn with_a_running_request() -> (Node, Held, TcpStream) {
+    let (node, held) = (Node::started(NO_SETTINGS), Held::start());
+    add_route(&node, &held.backend.url());
+    let mut running = connect(node.proxy).unwrap();
+    running.write_all(b"GET /r HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    held.arrived.recv_timeout(PATIENCE).unwrap();
+    (node, held, running)
 }
 
-/// Waits until the route answers as it should; the upstream has been told to answer once.
-fn wait_for_route(gateway: &mut Gateway, plan: &Plan) {
-    gateway.wait_for("the route is not live", |_| ask(plan.proxy, "GET", "/r", "").is_ok_and(|it| it.status == 200));
+fn add_route(node: &Node, url: &str) {
+    node.admin_ok("POST", "/services", &json!({"name": "s", "url": url}));
+    node.admin_ok("POST", "/services/s/routes", &json!({"name": "r", "paths": ["/r"]}));
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn status(node: &Node, address: SocketAddr, path: &str) -> Option<u16> {
+    node.get(address, path).ok().map(|answer| answer.status)
+}
+
+fn wait_closed(node: &mut Node) {
+    node.wait_for("the proxy still accepts", PATIENCE, |node| connect(node.proxy).is_err());
 }
 
 #[test]
 fn a_prefix_serves_one_node_and_health_says_so() {
-    let plan = Plan::new([]);
-    assert_eq!(plan.run(&["health"]).status.code(), Some(1));
-    let gateway = plan.start();
-    assert_eq!(plan.run(&["health"]).status.code(), Some(0));
-    let again = plan.run(&["start"]);
-    assert!(String::from_utf8_lossy(&again.stderr).starts_with("Error: tidegate is already running in "));
-    let import = plan.run(&["config", "db_export", "out.yml"]);
-    assert!(String::from_utf8_lossy(&import.stderr).contains("in use"), "{import:?}");
-    assert_eq!(plan.run(&["stop"]).status.code(), Some(0));
-    assert_eq!(gateway.ended().code(), Some(0));
-    assert_eq!(plan.run(&["health"]).status.code(), Some(1));
+    let mut node = Node::new(NO_SETTINGS);
+    let run = |node: &Node, words: &str| {
+        let output = node.command(words).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&node, "health").0, Some(1));
+    node.start();
+    node.wait_ready(PATIENCE);
+    assert_eq!(run(&node, "health").0, Some(0));
+    let (code, again) = run(&node, "start");
+    assert!(code == Some(1) && again.starts_with("Error: tidegate is already running in "), "{again}");
+    let (code, export) = run(&node, "config db_export never.yml");
+    assert!(code == Some(1) && export.contains("in use"), "{export}");
+    assert_eq!(run(&node, "stop").0, Some(0));
+    assert_eq!(node.ended(PATIENCE), Some(0));
+    assert_eq!(run(&node, "health").0, Some(1));
 }
 
 #[test]
 fn a_stop_finishes_what_runs_and_takes_no_more() {
-    let plan = Plan::new([]);
-    let mut gateway = plan.start();
-    let upstream = Upstream::start();
-    add_route(&plan, upstream.port);
-    upstream.answer_one();
-    wait_for_route(&mut gateway, &plan);
-    upstream.arrived.recv().unwrap();
-
-    let mut running = connect(plan.proxy).unwrap();
-    send(&mut running, "GET", "/r", "").unwrap();
-    upstream.arrived.recv().unwrap();
-    gateway.signal("TERM");
-    gateway.wait_for("the proxy still accepts", |_| !is_open(plan.proxy));
-    upstream.answer_one();
-    assert_eq!(receive(&mut running).unwrap().status, 200);
-    assert_eq!(gateway.ended().code(), Some(0));
+    let (mut node, held, mut running) = with_a_running_request();
+    node.signal("TERM");
+    wait_closed(&mut node);
+    held.answer.send(()).unwrap();
+    let mut answer = String::new();
+    running.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+    assert_eq!(node.ended(PATIENCE), Some(0));
 }
 
 #[test]
 fn a_second_signal_hurries() {
-    let plan = Plan::new([]);
-    let mut gateway = plan.start();
-    let upstream = Upstream::start();
-    add_route(&plan, upstream.port);
-    upstream.answer_one();
-    wait_for_route(&mut gateway, &plan);
-    let mut running = connect(plan.proxy).unwrap();
-    send(&mut running, "GET", "/r", "").unwrap();
-    upstream.arrived.recv().unwrap();
-    upstream.arrived.recv().unwrap();
-    gateway.signal("TERM");
-    gateway.wait_for("the proxy still accepts", |_| !is_open(plan.proxy));
-    gateway.signal("INT");
-    assert_eq!(gateway.ended().code(), Some(0), "though a request still ran");
+    let (mut node, _held, _running) = with_a_running_request();
+    node.signal("TERM");
+    wait_closed(&mut node);
+    node.signal("INT");
+    assert_eq!(node.ended(PATIENCE), Some(0), "though a request still ran");
 }
 
 #[test]
 fn while_it_drains_it_serves_and_says_that_it_is_not_ready() {
-    let plan = Plan::new([("TIDEGATE_DRAIN_DELAY", "600".to_owned())]);
-    let mut gateway = plan.start();
-    gateway.signal("QUIT");
-    gateway.wait_for("the node does not say that it drains", |_| {
-        ask(plan.status, "GET", "/status/ready", "").is_ok_and(|answer| answer.status == 503)
+    let mut node = Node::started([("drain_delay", "600")]);
+    node.signal("QUIT");
+    node.wait_for("the node does not say that it drains", PATIENCE, |node| {
+        status(node, node.status, "/status/ready") == Some(503)
     });
-    assert_eq!(ask(plan.proxy, "GET", "/nothing", "").unwrap().status, 404);
-    gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(status(&node, node.proxy, "/nothing"), Some(404));
+    assert_eq!(node.stop(PATIENCE), Some(0));
 }
 
 #[test]
 fn log_files_are_opened_again_on_a_hangup() {
-    let mut plan = Plan::new([("KONG_PROXY_ERROR_LOG", "logs/error.log".to_owned())]);
-    plan.set("KONG_PROXY_ACCESS_LOG", "logs/access.log");
-    let mut gateway = plan.start();
-    let logs = plan.prefix().join("logs");
+    let logs = [("proxy_error_log", "logs/error.log"), ("proxy_access_log", "logs/access.log")];
+    let mut node = Node::started(logs);
+    let folder = node.prefix().join("logs");
     for name in ["access.log", "error.log"] {
-        std::fs::rename(logs.join(name), logs.join(format!("{name}.1"))).unwrap();
+        std::fs::rename(folder.join(name), folder.join(format!("{name}.1"))).unwrap();
     }
-    gateway.signal("HUP");
-    gateway.wait_for("the logs are not there again", |_| {
-        let _ = ask(plan.proxy, "GET", "/after", "");
-        let text = |name| std::fs::read_to_string(logs.join(name)).unwrap_or_default();
+    node.signal("HUP");
+    node.wait_for("the logs are not there again", PATIENCE, |node| {
+        let _ = node.get(node.proxy, "/after");
+        let text = |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
         text("error.log").contains("opened again") && text("access.log").contains("GET /after")
     });
 }
 
 #[test]
-fn a_declarative_file_is_served_and_kept() {
-    let mut plan = Plan::new([("KONG_DATABASE", "off".to_owned())]);
+fn a_declarative_configuration_is_served_and_kept() {
+    let mut node = Node::new([("database", "off")]);
     let text = "_format_version: '3.0'\nservices:\n- {name: s, url: 'http://127.0.0.1:1', routes: [{paths: [/r]}]}\n";
-    plan.set("KONG_DECLARATIVE_CONFIG_STRING", text);
-    let gateway = plan.start();
-    assert_eq!(ask(plan.proxy, "GET", "/r", "").unwrap().status, 502);
-    assert_eq!(ask(plan.admin, "POST", "/consumers", "username=a").unwrap().status, 405);
-    gateway.kill();
-    plan.set("KONG_DECLARATIVE_CONFIG_STRING", "");
-    let _gateway = plan.start();
-    assert_eq!(ask(plan.proxy, "GET", "/r", "").unwrap().status, 502, "what was taken last is served again");
+    let mut first = node.command("start");
+    let mut first = first.env("TIDEGATE_DECLARATIVE_CONFIG_STRING", text).stderr(Stdio::null()).spawn().unwrap();
+    node.wait_ready(PATIENCE);
+    assert_eq!(status(&node, node.proxy, "/r"), Some(502));
+    assert_eq!(node.admin("POST", "/consumers", &json!({"username": "a"})).unwrap().status, 405);
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    node.start();
+    node.wait_ready(PATIENCE);
+    assert_eq!(status(&node, node.proxy, "/r"), Some(502), "what was taken last is served again");
 }
 
 #[test]
 fn without_any_configuration_the_proxy_stays_closed() {
-    let [nobody] = free_ports();
-    let mut plan = Plan::new([("KONG_DATABASE", "postgres".to_owned())]);
-    plan.set("KONG_PG_PORT", &nobody.to_string());
-    let mut gateway = plan.spawn();
-    gateway.wait_for("the Admin API does not listen", |_| is_open(plan.admin));
-    gateway.wait_for("the log does not say why", |gateway| {
-        std::fs::read_to_string(&gateway.log).unwrap_or_default().contains("the database is away")
-    });
-    assert!(!is_open(plan.proxy));
-    assert_eq!(ask(plan.status, "GET", "/status/ready", "").unwrap().status, 503);
-    let began = Instant::now();
-    assert_eq!(ask(plan.admin, "POST", "/consumers", "username=a").unwrap().status, 503);
-    assert!(began.elapsed() < Duration::from_secs(2));
-    gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
-}
-
-#[test]
-fn a_node_serves_without_its_database_and_writes_when_it_is_back() {
-    let server = Server::start();
-    let database = server.create_database();
-    let plan = Plan::new(database.env());
-    let mut gateway = plan.start();
-    let upstream = Upstream::start();
-    add_route(&plan, upstream.port);
-    upstream.answer_one();
-    wait_for_route(&mut gateway, &plan);
-    let kept = plan.prefix().join("postgres.snapshot");
-    gateway.wait_for("the local snapshot is not written", |_| {
-        std::fs::read(&kept).is_ok_and(|bytes| bytes.windows(4).any(|four| four == b"[\"/r"))
-    });
-
-    server.stop();
-    upstream.answer_one();
-    assert_eq!(ask(plan.proxy, "GET", "/r", "").unwrap().status, 200);
-    assert_eq!(ask(plan.admin, "GET", "/services", "").unwrap().status, 200);
-    assert_eq!(ask(plan.admin, "POST", "/consumers", "username=a").unwrap().status, 503);
-
-    gateway.kill();
-    let mut gateway = plan.start();
-    upstream.answer_one();
-    assert_eq!(ask(plan.proxy, "GET", "/r", "").unwrap().status, 200, "restarted without the database");
-    assert_eq!(ask(plan.admin, "POST", "/consumers", "username=a").unwrap().status, 503);
-
-    server.start_again();
-    gateway.wait_for("writes do not come back", |_| {
-        ask(plan.admin, "POST", "/consumers", "username=a").is_ok_and(|answer| answer.status == 201)
-    });
-    upstream.answer_one();
-    wait_for_route(&mut gateway, &plan);
+    let nobody = free_address().port().to_string();
+    let mut node = Node::new([("database", "postgres"), ("pg_port", &nobody)]);
+    node.start();
+    node.wait_for("the log does not say why", PATIENCE, |node| node.log().contains("the database is away"));
+    assert_eq!(status(&node, node.status, "/status/ready"), Some(503));
+    assert!(connect(node.proxy).is_err());
+    let begun = Instant::now();
+    assert_eq!(node.admin("POST", "/consumers", &json!({"username": "a"})).unwrap().status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(node.stop(PATIENCE), Some(0));
 }
 
 #[test]
 fn what_one_node_writes_another_serves() {
-    let database = Server::shared().create_database();
-    let (one, two) = (Plan::new(database.env()), Plan::new(database.env()));
-    let (_first, mut second) = (one.start(), two.start());
-    let upstream = Upstream::start();
-    add_route(&one, upstream.port);
-    upstream.answer_one();
-    wait_for_route(&mut second, &two);
+    let settings = settings_of(&Server::shared().create_database());
+    let (one, mut two) = (Node::started(settings.clone()), Node::started(settings));
+    add_route(&one, &Backend::answering().url());
+    two.wait_for("the route is not live", PATIENCE, |two| status(two, two.proxy, "/r") == Some(200));
 }
 
 #[test]
 fn secrets_stay_out_of_what_is_shown() {
-    let mut plan = Plan::new([("TIDEGATE_ADMIN_TOKEN", "a-token-of-mine".to_owned())]);
-    let secret = plan.directory.path().join("secret");
-    std::fs::write(&secret, "hush-hush\n").unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-    plan.set("KONG_PG_PASSWORD_FILE", secret.to_str().unwrap());
-    let mut gateway = plan.start();
-    let answer = ask(plan.admin, "GET", "/", "").unwrap();
-    assert_eq!(answer.status, 401);
-    let mut stream = connect(plan.admin).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nKong-Admin-Token: a-token-of-mine\r\n\r\n")
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hush-hush\n").unwrap();
+    let path = secret.path().to_str().unwrap();
+    let settings = [("admin_token", "a-token-of-mine"), ("pg_password_file", path), ("log_level", "debug")];
+    let mut node = Node::started(settings);
+    assert_eq!(node.admin("GET", "/", &Value::Null).unwrap().status, 401);
+    let mut stream = connect(node.admin).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nKong-Admin-Token: a-token-of-mine\r\n\r\n")
         .unwrap();
-    let answer = receive(&mut stream).unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.head);
-    assert!(answer.body.contains("\"pg_password\":\"******\"") && answer.body.contains("\"admin_token\":\"******\""));
-    gateway.wait_for("no log", |gateway| std::fs::metadata(&gateway.log).is_ok_and(|file| file.len() > 0));
-    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"pg_password\":\"******\"") && answer.contains("\"admin_token\":\"******\""), "{answer}");
+    node.wait_for("nothing is logged", PATIENCE, |node| node.log().contains("serves"));
+    let log = node.log();
     assert!(!log.contains("hush-hush") && !log.contains("a-token-of-mine"), "{log}");
 }

@@ -1,9 +1,16 @@
 //! The ring of real sockets, a real PostgreSQL and real processes.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod backend;
+mod bad_input;
 mod command;
-mod gateway;
+mod crash;
 mod lifecycle;
+mod limits;
+mod outage;
 mod postgres;
+mod process;
 mod relay;
+mod scenario;
+mod scenarios;
 mod store;

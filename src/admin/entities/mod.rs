@@ -22,12 +22,14 @@ use crate::entity::declare::{Plugins, Variants};
 use crate::entity::problem::Rejection;
 use crate::entity::write::{expired, present};
 use crate::entity::{Entity, Kind};
+use crate::snapshot::Live;
 use crate::store::ledger::{Ledger, WriteError};
 
 /// Reads and writes of one request.
 #[derive(Clone, Copy)]
 pub(crate) struct Entities<'a> {
     pub ledger: &'a Ledger,
+    pub live: &'a Live,
     pub plugins: &'a Plugins,
     /// Unix seconds at which the request came.
     pub now_s: i64,
@@ -174,7 +176,11 @@ impl Entities<'_> {
             return outcome.map_or_else(|rejection| reply::rejected(&rejection), |outcome| self.written(kind, outcome));
         }
         match self.ledger.write(self.now_s, decide).await {
-            Ok((outcome, revision)) => reply::with_revision(self.written(kind, outcome), revision),
+            Ok((outcome, revision)) => {
+                // Whoever asks this node after the answer finds the change in effect.
+                self.live.reached(revision).await;
+                reply::with_revision(self.written(kind, outcome), revision)
+            }
             Err(WriteError::Rejected(rejection)) => reply::rejected(&rejection),
             Err(WriteError::Store(error)) => reply::store_failed(&error),
         }

@@ -10,7 +10,7 @@ use crate::snapshot::Builder;
 
 fn go_live(node: &Node) {
     let (snapshot, _) = Builder::default().build(Vec::new(), Revision::new(1, 1));
-    node.handles.live.publish(Arc::new(snapshot));
+    node.handles.live.publish(Arc::new(snapshot), std::time::Duration::ZERO);
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use crate::listen::tls::Sources;
 use crate::node::settings::listen::Entry;
-use crate::node::settings::reader::{Reader, size};
-use crate::proxy::{ResponseHeaders, upstream};
+use crate::node::settings::reader::{Reader, size, span};
+use crate::proxy::{Patience, ResponseHeaders, upstream};
 
 /// The data plane.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub struct Proxy {
     pub allow_debug_header: bool,
     pub allow_fly_replay: bool,
     pub keepalive_requests: u32,
+    pub patience: Patience,
     pub upstream: upstream::Options,
 }
 
@@ -74,6 +75,7 @@ impl Proxy {
             allow_fly_replay: reader.flag("allow_fly_replay"),
             keepalive_requests: reader.whole("nginx_http_keepalive_requests", 0..=u64::from(u32::MAX)).unwrap_or(0)
                 as u32,
+            patience: patience(reader),
             upstream: upstream_options(reader),
         }
     }
@@ -191,6 +193,20 @@ fn client_max_body_size(reader: &mut Reader) -> u64 {
         .parsed("client_max_body_size", ALLOWED, size)
         .or_else(|| reader.parsed("nginx_http_client_max_body_size", ALLOWED, size))
         .unwrap_or(0)
+}
+
+/// nginx's directives. It gives a head and the silence before it a time each; here the shorter one holds for both.
+fn patience(reader: &mut Reader) -> Patience {
+    let mut given =
+        |name| reader.parsed(name, "a time above 0, as in 60s", |text| span(text).filter(|it| !it.is_zero()));
+    let default = Patience::default();
+    let head = [given("nginx_http_client_header_timeout"), given("nginx_http_keepalive_timeout")];
+    Patience {
+        greeting: default.greeting,
+        head: head.into_iter().flatten().min().unwrap_or(default.head),
+        body: given("nginx_http_client_body_timeout").unwrap_or(default.body),
+        send: given("nginx_http_send_timeout").unwrap_or(default.send),
+    }
 }
 
 fn upstream_options(reader: &mut Reader) -> upstream::Options {

@@ -159,6 +159,19 @@ pub fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// A time as nginx has it: `60`, `60s`, `500ms`, `1m`, `1h`. Below 2^32 of its unit.
+pub fn span(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u32>().ok().map(|number| Duration::from_millis(u64::from(number) * unit_ms))
+}
+
 fn dereference(
     property: &Property,
     value: Value,
@@ -179,6 +192,13 @@ fn dereference(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_nginx_units() {
+        let ms = |text| span(text).map(|time| time.as_millis());
+        assert_eq!(["60", "5s", "500ms", "2m", "1h"].map(ms), [60_000, 5_000, 500, 120_000, 3_600_000].map(Some));
+        assert_eq!(["", "s", "1.5s", "-1", "1d", "99999999999", "1é"].map(ms), [None; 7]);
+    }
 
     #[test]
     fn sizes_have_nginx_units() {

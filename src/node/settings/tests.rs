@@ -168,6 +168,17 @@ fn fly_and_a_secret_make_a_cluster() {
 }
 
 #[test]
+fn clients_get_the_time_that_nginx_directives_give() {
+    let settings = load("nginx_http_keepalive_timeout = 5s\nnginx_http_client_body_timeout = 2m");
+    let patience = settings.proxy.patience;
+    assert_eq!((patience.head, patience.body), (Duration::from_secs(5), Duration::from_secs(120)));
+    check_problems(
+        "nginx_http_send_timeout = 0",
+        &["nginx_http_send_timeout has an invalid value: '0' (a time above 0, as in 60s)"],
+    );
+}
+
+#[test]
 fn a_token_closes_the_admin_api() {
     assert_eq!(load("admin_listen = 0.0.0.0:8001").warnings().len(), 1);
     assert_eq!(load("admin_listen = 0.0.0.0:8001\nadmin_token = t").warnings().len(), 0);

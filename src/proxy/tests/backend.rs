@@ -40,7 +40,7 @@ impl Backend {
     /// Answers by a script, which also gets how many requests came before. No bytes, or `Connection: close` among
     /// them, close the connection.
     pub fn start(script: impl Fn(&Seen, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.3:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (script, kept): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&seen));
@@ -55,7 +55,7 @@ impl Backend {
 
     /// Hands each connection, whose request head has been read, to `then`.
     pub fn tunnelling(then: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.3:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -39,8 +39,10 @@ fn an_upstream_that_never_answers_is_504_after_its_tries() {
 
 #[test]
 fn a_dead_upstream_is_502_in_the_clients_format() {
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gateway = Gateway::before(dead);
+    // Bound and not listening: nobody else can come to listen there meanwhile.
+    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    dead.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let gateway = Gateway::before(dead.local_addr().unwrap().as_socket().unwrap());
     let mut client = gateway.connect();
     for _ in 0..2 {
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n");

@@ -1,5 +1,7 @@
 //! Requests that are wrong, and the answer each gets. None of them reaches the upstream, and none keeps a connection.
 
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::proxy::tests::backend::Backend;
@@ -159,11 +161,14 @@ fn a_body_over_the_limit_is_refused_by_its_length_and_by_counting() {
 #[test]
 fn a_client_still_sending_gets_to_read_that_it_is_refused() {
     let backend = Backend::saying(HELLO);
-    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.client_max_body_size = 1000);
-    let mut client = gateway.connect();
-    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
-    assert!(client.try_send(&[b'x'; 3_000_000]), "the connection was reset under the client");
-    assert_eq!(client.answer("POST").status, 413);
+    let route = json!({"paths": ["/a"]});
+    let gateway = Gateway::with(backend.address, json!({}), route, |options| options.client_max_body_size = 4_000_000);
+    for (path, length, status) in [("/a", 5_000_000, 413), ("/b", 3_000_000, 404), ("/b", 5_000_000, 413)] {
+        let mut client = gateway.connect();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+        assert!(client.try_send(&[b'x'; 3_000_000]), "the connection was reset under the client");
+        assert_eq!(client.answer("POST").status, status);
+    }
 }
 
 #[test]
@@ -189,4 +194,34 @@ fn noise_and_silence_leave_nothing_behind() {
     half.send(b"GET / HTTP/1.1\r\nHos");
     drop((silent, noisy, half));
     assert!(gateway.is_deserted());
+}
+
+#[test]
+fn whatever_is_sent_is_answered_in_http_or_not_at_all() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let pieces = prop_oneof![
+        Just(b"GET / HTTP/1.1\r\n".to_vec()),
+        Just(b"POST /x HTTP/1.1\r\nHost: a\r\n".to_vec()),
+        Just(b"Host: a\r\n".to_vec()),
+        Just(b"Content-Length: 5\r\n".to_vec()),
+        Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
+        Just(b"Expect: 100-continue\r\n".to_vec()),
+        Just(b"Connection: X, Upgrade\r\nUpgrade: websocket\r\n".to_vec()),
+        Just(b"\r\n".to_vec()),
+        Just(b"5\r\nhello\r\n0\r\n\r\n".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..20),
+    ];
+    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let checked = TestRunner::new(config).run(&prop::collection::vec(pieces, 0..12), |pieces| {
+        let mut client = gateway.connect();
+        client.try_send(&pieces.concat());
+        client.finish();
+        let said = client.rest();
+        prop_assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 "), "{:?}", String::from_utf8_lossy(&said));
+        Ok(())
+    });
+    checked.unwrap();
+    assert!(gateway.is_deserted());
+    check(&gateway, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200);
 }

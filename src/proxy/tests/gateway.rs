@@ -16,7 +16,7 @@ use crate::listen::Traffic;
 use crate::listen::access_log::{AccessLog, Target};
 use crate::listen::bind::Address;
 use crate::proxy::tests::client::Client;
-use crate::proxy::{Options, Proxy, ResponseHeaders, upstream};
+use crate::proxy::{Options, Patience, Proxy, ResponseHeaders, upstream};
 use crate::snapshot::{Builder, Live};
 
 pub struct Gateway {
@@ -54,7 +54,7 @@ impl Gateway {
         let live = Arc::new(Live::default());
         let (snapshot, problems) = Builder::default().build(entities, Revision::default());
         assert_eq!(problems, []);
-        live.publish(Arc::new(snapshot));
+        live.publish(Arc::new(snapshot), std::time::Duration::ZERO);
         let traffic = Arc::new(Traffic::default());
         let proxy = Proxy::start(options, live, Arc::new(Counters::new(1000)), Arc::clone(&traffic)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -147,8 +147,9 @@ pub fn plain_route() -> Value {
     })
 }
 
+/// Not 127.0.0.1, where other tests of this process count on ports that nobody listens on.
 pub fn loopback() -> Address {
-    Address::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    Address::plain(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 3), 0)))
 }
 
 fn options(access_log: AccessLog) -> Options {
@@ -177,6 +178,7 @@ fn options(access_log: AccessLog) -> Options {
         allow_debug_header: false,
         allow_fly_replay: false,
         keepalive_requests: 0,
+        patience: Patience::default(),
         upstream: upstream::Options {
             keepalive_pool_size: 16,
             keepalive_max_requests: 0,

@@ -177,6 +177,28 @@ fn a_client_that_is_not_tls_is_let_go() {
     assert!(gateway.is_deserted());
 }
 
+#[test]
+fn a_listener_with_proxy_protocol_wants_its_header_and_believes_a_trusted_balancer() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| {
+        options.listen[0].proxy_protocol = true;
+        options.real_ip_from_proxy_protocol = true;
+        options.trusted_ips = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let mut client = gateway.connect();
+    client.send(b"PROXY TCP4 192.0.2.7 10.0.0.1 5678 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer("GET").text(), "hello");
+    assert_eq!(
+        (backend.last().header("x-real-ip"), backend.last().header("x-forwarded-for")),
+        (Some("192.0.2.7"), Some("192.0.2.7"))
+    );
+    let mut stranger = gateway.connect();
+    stranger.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(stranger.is_closed());
+    drop((client, stranger));
+    assert!(gateway.is_deserted());
+}
+
 async fn tls(gateway: &Gateway, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
