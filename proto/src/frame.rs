@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Revision;
+use crate::Vector;
 use crate::bound::{bytes, changes, cursor, more, name, optional_document, records, spans, text, write_bytes};
-use crate::{Revision, Vector};
 
 pub use crate::codec::{Decoded, Malformed, Versions};
 pub use crate::kind::Kind;

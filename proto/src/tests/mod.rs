@@ -10,8 +10,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::Revision;
+use crate::Vector;
 use crate::frame::*;
-use crate::{Revision, Vector};
 
 fn more() -> More {
     vec![(7, b"new".to_vec())]
