@@ -3,8 +3,10 @@
 
 mod backend;
 mod bad_input;
+mod cluster;
 mod command;
 mod crash;
+mod fleet;
 mod lifecycle;
 mod limits;
 mod outage;
