@@ -9,6 +9,7 @@ mod crash;
 mod fleet;
 mod lifecycle;
 mod limits;
+mod mesh;
 mod outage;
 mod postgres;
 mod process;

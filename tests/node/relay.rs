@@ -363,6 +363,24 @@ fn links_delay_drop_double_and_cut_in_their_direction() {
 }
 
 #[test]
+fn a_partition_cuts_between_groups_and_not_within() {
+    let listens = free_addresses(4);
+    let sockets: Vec<_> = listens.iter().map(|listen| UdpSocket::bind(listen).unwrap()).collect();
+    let relay = Relay::new(&listens, 1);
+    relay.partition(&[&[0, 1], &[2]]);
+    for (from, to) in [(0, 2), (2, 0), (1, 2), (2, 1), (0, 1), (2, 3), (3, 2), (1, 0)] {
+        sockets[from].send_to(b"x", relay.address(to)).unwrap();
+    }
+    for (node, sources) in [(1, vec![0]), (3, vec![2]), (2, vec![3]), (0, vec![1])] {
+        sockets[node].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for source in sources {
+            assert_eq!(receive(&sockets[node]).1, relay.address(source));
+        }
+    }
+    assert_eq!((relay.passed(0, 2), relay.passed(1, 2), relay.passed(2, 3)), (0, 0, 1));
+}
+
+#[test]
 fn the_same_seed_loses_the_same_packets() {
     let lost = |seed: u64| {
         let mut lane = Lane::new(seed);

@@ -68,6 +68,10 @@ impl Link {
         self.connection.close(VarInt::from_u32(close.code()), close.name().as_bytes());
     }
 
+    pub fn was_ended_here(&self) -> bool {
+        self.why.get().is_some()
+    }
+
     /// Why it is over, for people.
     pub fn why(&self) -> String {
         match (self.why.get(), self.connection.close_reason()) {
@@ -130,6 +134,12 @@ impl Table {
             old.retired.cancel();
         }
         Ok(())
+    }
+
+    /// A connection that lost to another while its Hellos were exchanged: the peer may be using it already.
+    pub fn register_retired(&mut self, link: &Arc<Link>) {
+        self.running.insert(link.connection.stable_id(), link.clone());
+        link.retired.cancel();
     }
 
     /// Forgets a connection that is over. True: it was the one in use.

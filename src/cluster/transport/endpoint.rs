@@ -33,8 +33,8 @@ const MTU_MIN: u16 = 1200;
 const MTU_MAX: u16 = 1372;
 /// Makes the first packets be repeated after 300 ms instead of a second.
 const RTT_INITIAL: Duration = Duration::from_millis(100);
-/// A frame and a bit: one frame is never held up by its own stream's window.
-const STREAM_WINDOW: u32 = (1 << 20) + (64 << 10);
+/// One stream alone does not fill the connection's window: small frames pass beside a large one. In bytes.
+const STREAM_WINDOW: u32 = 1 << 20;
 /// What a peer may have us buffer, and what we buffer for a peer that does not read. In bytes, per connection.
 const CONNECTION_WINDOW: u32 = 2 << 20;
 const UNI_STREAMS_MAX: u32 = 64;
@@ -154,8 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_fits_into_a_stream_and_a_stream_into_a_connection() {
-        assert!(STREAM_WINDOW as usize > tidegate_proto::frame::FRAME_LEN_MAX);
-        assert!(CONNECTION_WINDOW > STREAM_WINDOW);
+    fn a_stream_leaves_room_for_others() {
+        const { assert!(CONNECTION_WINDOW > STREAM_WINDOW) };
     }
 }

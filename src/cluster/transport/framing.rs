@@ -1,6 +1,6 @@
 //! Frames on a stream that carries several: a length (u32, big endian) before each.
 //!
-//! A length is checked against what the carrier allows before memory is asked for.
+//! A length is checked against what the carrier allows, and memory is asked for as bytes arrive, not as they are promised.
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
@@ -63,10 +63,13 @@ async fn next_bytes(stream: &mut RecvStream, len_max: usize) -> Result<Option<Ve
     if len > len_max {
         return Err(Failure::Bad("too_long"));
     }
-    let mut bytes = vec![0; len];
-    match stream.read_exact(&mut bytes).await {
-        Ok(()) => Ok(Some(bytes)),
-        Err(quinn::ReadExactError::FinishedEarly(_)) => Err(Failure::Bad("short")),
-        Err(quinn::ReadExactError::ReadError(_)) => Err(Failure::Broken),
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        match stream.read_chunk(len - bytes.len(), true).await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk.bytes),
+            Ok(None) => return Err(Failure::Bad("short")),
+            Err(_) => return Err(Failure::Broken),
+        }
     }
+    Ok(Some(bytes))
 }

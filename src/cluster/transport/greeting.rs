@@ -36,7 +36,13 @@ pub async fn greet(hub: &Hub, connection: &Connection, name: &Name) -> Greeted {
     let theirs = hear_hello(hub, connection, &mut recv).await?;
     let version = check(hub, connection, name, &theirs, true)?;
     let link = Arc::new(Link::new(connection.clone(), theirs, version, true));
-    register(hub, &link).await?;
+    if let Err(why) = register(hub, &link).await {
+        if why != Close::Duplicate {
+            return Err(refuse(connection, why, counted(why)));
+        }
+        // The other one was faster meanwhile. The peer put this one to use when it said Hello.
+        hub.table().register_retired(&link);
+    }
     Ok((link, send, recv))
 }
 
@@ -46,9 +52,11 @@ pub async fn answer(hub: &Hub, connection: &Connection) -> Greeted {
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|error| quiet(&error))?;
     let theirs = hear_hello(hub, connection, &mut recv).await?;
     let version = check(hub, connection, &name, &theirs, false)?;
-    say_hello(hub, connection, &name, &mut send).await?;
     let link = Arc::new(Link::new(connection.clone(), theirs, version, false));
-    register(hub, &link).await?;
+    register(hub, &link).await.map_err(|why| refuse(connection, why, counted(why)))?;
+    // Only now, so that a connection is in use here before the dialer can close another one for it. A failure closes
+    // the connection, which is noticed where it is run.
+    let _ = say_hello(hub, connection, &name, &mut send).await;
     Ok((link, send, recv))
 }
 
@@ -78,6 +86,7 @@ fn alert(code: u64) -> Option<&'static str> {
         45 => "expired_certificate",
         46 | 49 => "other_cluster",
         48 => "unknown_authority",
+        51 => "bad_signature",
         116 => "no_certificate",
         120 => "no_common_protocol",
         _ => "tls",
@@ -140,21 +149,20 @@ fn agree(mine: &Hello, clusters: &[String], name: &Name, theirs: &Hello) -> Resu
 }
 
 /// Puts the connection to use and reports it, in one step: reports come in the order of what happened.
-async fn register(hub: &Hub, link: &Arc<Link>) -> Result<(), Option<&'static str>> {
-    let stopping = || refuse(&link.connection, Close::Stopping, "");
-    let report = hub.events.reserve().await.map_err(|_| stopping())?;
+async fn register(hub: &Hub, link: &Arc<Link>) -> Result<(), Close> {
+    let report = hub.events.reserve().await.map_err(|_| Close::Stopping)?;
     let mut table = hub.table();
     if hub.stop.is_cancelled() {
-        return Err(stopping());
+        return Err(Close::Stopping);
     }
-    table.register(&hub.hello.node_id, link).map_err(|close| refuse(&link.connection, close, counted(close)))?;
+    table.register(&hub.hello.node_id, link)?;
     report.send(Event::Connected(link.hello.clone()));
     Ok(())
 }
 
-/// Duplicates are nobody's fault.
+/// Duplicates are nobody's fault, and neither is an end.
 fn counted(close: Close) -> &'static str {
-    if close == Close::Duplicate { "" } else { close.name() }
+    if matches!(close, Close::Duplicate | Close::Stopping) { "" } else { close.name() }
 }
 
 /// What to count when a connection ends during the greeting: nothing where it is in the nature of things.

@@ -229,8 +229,15 @@ async fn run(hub: Arc<Hub>, link: Arc<Link>, send: SendStream, recv: RecvStream)
             link.connection.closed().await;
         }
     };
+    let closed = async {
+        link.connection.closed().await;
+        if !link.was_ended_here() {
+            // What arrived before the peer closed is still read.
+            tokio::time::sleep(LINGER).await;
+        }
+    };
     tokio::select! {
-        _ = link.connection.closed() => {}
+        () = closed => {}
         () = written => link.end(Close::Stopping, "stopping"),
         () = inbound::read(&hub, &link, recv) => {}
         () = lingered => link.end(Close::Duplicate, "another connection is used"),

@@ -28,18 +28,18 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// QUIC, which this side's would not notice, since the peer can still be heard.
 const DEAF_MS: u32 = 5000;
 
-/// Reads until the connection is to end.
+/// Reads until the connection is over, and after that what had arrived before.
 pub async fn read(hub: &Arc<Hub>, link: &Arc<Link>, control: RecvStream) {
-    let failure = tokio::select! {
-        failure = read_control(hub, link, control) => failure,
-        failure = read_alone(hub, link) => failure,
-        failure = accept_fetches(hub, link) => failure,
-    };
-    match failure {
+    let judged = |failure: Failure| match failure {
         Failure::Broken => {}
-        Failure::Bad(why @ ("unexpected" | "second_hello")) => hub.punish(link, Close::Unexpected, why),
+        Failure::Bad(why @ "unexpected") => hub.punish(link, Close::Unexpected, why),
         Failure::Bad(why) => hub.punish(link, Close::Malformed, why),
-    }
+    };
+    tokio::join!(
+        async { judged(read_control(hub, link, control).await) },
+        async { judged(read_alone(hub, link).await) },
+        async { judged(accept_fetches(hub, link).await) },
+    );
 }
 
 async fn read_control(hub: &Hub, link: &Link, mut stream: RecvStream) -> Failure {
@@ -47,7 +47,9 @@ async fn read_control(hub: &Hub, link: &Link, mut stream: RecvStream) -> Failure
         let frame = match framing::next(&mut stream, FRAME_LEN_MAX, &hub.counters).await {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                let _ = timeout(FAREWELL, link.connection.closed()).await;
+                if timeout(FAREWELL, link.connection.closed()).await.is_err() {
+                    link.end(Close::Stopping, "the peer stopped");
+                }
                 return Failure::Broken;
             }
             Err(failure) => return failure,
