@@ -6,6 +6,9 @@ mod shared;
 mod transfer;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,14 +51,14 @@ pub async fn start(
     keeper: Arc<dyn Keeper>,
     spans: broadcast::Receiver<Arc<Span>>,
 ) -> std::io::Result<Arc<dyn Cluster>> {
-    let Options { transport, seeds, hostname: _, draining } = options;
-    let (hello, advertise, listen) = (transport.hello.clone(), transport.advertise, transport.listen);
+    let Options { mut transport, seeds, hostname, draining } = options;
+    let (advertise, listen) = (transport.advertise, transport.listen);
+    transport.hello.more.push((HOSTNAME, hostname.into_bytes()));
     let (event, events) = mpsc::channel(EVENTS_MAX);
     let mesh = Mesh::start(transport, keeper.clone(), event)?;
 
     let vector = keeper.vector();
-    let mut me = hello.clone();
-    me.address = advertise.to_string();
+    let me = mesh.hello().clone();
     let known = Known {
         members: Members::new(&me, vector.clone()),
         coverage: Coverage::new(&me.node_id, me.store == "postgres"),

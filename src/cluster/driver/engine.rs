@@ -27,6 +27,8 @@ use crate::cluster::transport::{Event, Mesh};
 /// How often members are looked at, at least and at most.
 const TICK: Duration = Duration::from_millis(100);
 const TICK_MIN: Duration = Duration::from_millis(2);
+/// How soon after a change the members are looked at again.
+const NEWS: Duration = Duration::from_millis(20);
 /// How often round trips are read from connections.
 const MEASURE: Duration = Duration::from_secs(1);
 /// How long a part of a configuration is kept for the next donor.
@@ -136,6 +138,7 @@ impl Engine {
         self.shared.known(|known| known.coverage.forget(&peer));
         self.hear(Heard::Connected(hello));
         self.feed(Input::Connected { peer });
+        self.hurry();
     }
 
     fn disconnect(&mut self, peer: &str, why: &str) {
@@ -149,6 +152,7 @@ impl Engine {
     }
 
     fn frame(&mut self, peer: String, frame: Frame) {
+        self.hear(Heard::Frame { node_id: peer.clone() });
         match frame {
             Frame::Beat(beat) => {
                 self.shared.known(|known| known.coverage.beat(&peer, &beat));
@@ -300,8 +304,16 @@ impl Engine {
         if vector.epoch > self.vector.epoch && self.vector != Vector::default() {
             self.shared.counts.epochs_adopted.fetch_add(1, Ordering::Relaxed);
         }
+        if vector != self.vector {
+            self.hurry();
+        }
         self.vector = vector.clone();
         self.feed(Input::Taken { vector });
+    }
+
+    /// Beats with news have a short pause between them; the next turn must not come much later.
+    fn hurry(&mut self) {
+        self.tick_at = self.tick_at.min(self.shared.now() + NEWS);
     }
 
     /// Says to peers what they should hear now.
