@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::members::Members;
 use crate::cluster::core::replica::Replica;
-use crate::cluster::core::view::Cluster;
+use crate::cluster::core::view::{Cluster, HOSTNAME};
 use crate::cluster::driver::coverage::Coverage;
 use crate::cluster::driver::engine::{Engine, Inputs, Transfers};
 use crate::cluster::driver::shared::{Known, Shared};

@@ -2,6 +2,9 @@
 
 use tidegate_proto::{Revision, Vector};
 
+/// The member of `Hello::more` with the name of the machine, UTF-8.
+pub const HOSTNAME: u16 = 1;
+
 /// A node as this node sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {

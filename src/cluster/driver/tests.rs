@@ -39,8 +39,7 @@ impl Model {
         let count = held.0.count(&self.name);
         let time = held.1.values().map(|record| record.time).max().unwrap_or(0) + 1;
         let changed = Changed { kind: "routes".to_owned(), id: [id; 16], time, text: Some(text.to_owned()) };
-        let span =
-            Span { epoch: 1, origin: self.name.clone(), after: count, upto: count + 1, changes: vec![changed] };
+        let span = Span { epoch: 1, origin: self.name.clone(), after: count, upto: count + 1, changes: vec![changed] };
         apply(&mut held, &span);
         let _ = self.spans.send(Arc::new(span));
         held.0.clone()
