@@ -77,6 +77,7 @@ pub async fn start(
         replica: Replica::new(vector.clone(), shared.now_ms()),
         shared: shared.clone(),
         keeper,
+        spans,
         work,
         membership,
         seeds: Seeds::new(seeds, BTreeSet::from([advertise, listen])),
@@ -89,7 +90,7 @@ pub async fn start(
         tick_at: Duration::ZERO,
         measure_at: Duration::ZERO,
     };
-    let inputs = Inputs { events, spans, hints, done, collected, found: finds, leave: left };
+    let inputs = Inputs { events, hints, done, collected, found: finds, leave: left };
     tokio::spawn(async move {
         engine.run(inputs).await;
         stop.cancel();

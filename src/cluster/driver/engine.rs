@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_proto::Vector;
 use tidegate_proto::frame::{Frame, Hello, Leave, Span};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,6 @@ const PARTIAL_KEPT: Duration = Duration::from_secs(30);
 /// Everything that wakes the engine.
 pub struct Inputs {
     pub events: mpsc::Receiver<Event>,
-    pub spans: broadcast::Receiver<Arc<Span>>,
     pub hints: mpsc::Receiver<Vec<Heard>>,
     pub done: mpsc::Receiver<Done>,
     pub collected: mpsc::Receiver<Collected>,
@@ -51,13 +51,14 @@ pub struct Engine {
     pub replica: Replica,
     pub shared: Arc<Shared>,
     pub keeper: Arc<dyn Keeper>,
+    pub spans: broadcast::Receiver<Arc<Span>>,
     pub work: Work,
     pub membership: Membership,
     pub seeds: Seeds,
     pub transfers: Transfers,
     pub found: mpsc::Sender<Vec<SocketAddr>>,
     pub draining: CancellationToken,
-    /// Where the keeper stood when it was last looked at.
+    /// Where the keeper stood when peers were last told.
     pub vector: Vector,
     pub connected: BTreeSet<String>,
     /// Times since the start: the last tick, the next one, the next look at round trips.
@@ -86,13 +87,10 @@ impl Engine {
                 Some(gone) = inputs.leave.recv() => return self.leave(gone).await,
                 Some(done) = inputs.done.recv() => self.done(done),
                 Some(collected) = inputs.collected.recv() => self.collected(collected),
-                span = inputs.spans.recv(), if !spans_over => match span {
-                    Ok(span) if span.after < span.upto => self.feed(Input::Local { span: (*span).clone() }),
-                    // Says where the node stands and not how it came there; the next beat says so too.
-                    Ok(_) => {}
-                    // The position of the next beat says what was passed over, and peers ask.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => spans_over = true,
+                span = self.spans.recv(), if !spans_over => match span {
+                    Ok(span) => self.local(&span),
+                    Err(RecvError::Lagged(_)) => self.stand(),
+                    Err(RecvError::Closed) => spans_over = true,
                 },
                 Some(event) = inputs.events.recv() => self.event(event),
                 Some(hints) = inputs.hints.recv() => hints.into_iter().for_each(|hint| self.hear(hint)),
@@ -103,7 +101,6 @@ impl Engine {
             if self.pause().is_zero() {
                 self.tick();
             }
-            self.follow_keeper();
             self.beat();
         }
     }
@@ -209,10 +206,8 @@ impl Engine {
                 self.mesh().send(&peer, &frame);
             }
             Output::Take { spans } => {
-                if !self.work.order(Order::Take(spans)) {
-                    let vector = self.keeper.vector();
-                    self.feed(Input::Taken { vector });
-                }
+                // What is dropped at the bound shows as a gap, and is asked for again.
+                self.work.order(Order::Take(spans));
             }
             Output::Fetch { peer } => {
                 tracing::info!(peer, "taking the whole configuration");
@@ -234,7 +229,7 @@ impl Engine {
             Ok(_) => {}
             Err(error) => tracing::error!(error, "what a peer sent could not be kept"),
         }
-        self.stand(self.keeper.vector());
+        self.stand();
     }
 
     fn collected(&mut self, collected: Collected) {
@@ -258,6 +253,9 @@ impl Engine {
     fn tick(&mut self) {
         let now = self.shared.now();
         (self.ticked, self.tick_at) = (now, now + TICK);
+        if self.keeper.vector() != *self.replica.vector() {
+            self.stand();
+        }
         self.feed(Input::Tick);
         self.transfers.expire(now);
         for address in self.shared.known(|known| known.members.to_dial(now_ms(now))) {
@@ -292,22 +290,24 @@ impl Engine {
         }
     }
 
-    /// Looks where the keeper stands: it also moves by what the store itself learns.
-    fn follow_keeper(&mut self) {
-        let vector = self.keeper.vector();
-        if vector != self.vector {
-            self.stand(vector);
+    /// Committed here, or learnt from the store. A span that leads nowhere only says that the node stands elsewhere now.
+    fn local(&mut self, span: &Span) {
+        if span.after < span.upto {
+            self.feed(Input::Local { span: span.clone() });
+        } else {
+            self.stand();
         }
     }
 
-    fn stand(&mut self, vector: Vector) {
-        if vector.epoch > self.vector.epoch && self.vector != Vector::default() {
-            self.shared.counts.epochs_adopted.fetch_add(1, Ordering::Relaxed);
+    /// Says where the keeper stands: it moves by orders, and by what the store itself learns. Spans that explain the step
+    /// go first, since a step that nothing explains is taken for a whole.
+    fn stand(&mut self) {
+        let vector = self.keeper.vector();
+        while let Ok(span) = self.spans.try_recv() {
+            if span.after < span.upto {
+                self.feed(Input::Local { span: (*span).clone() });
+            }
         }
-        if vector != self.vector {
-            self.hurry();
-        }
-        self.vector = vector.clone();
         self.feed(Input::Taken { vector });
     }
 
@@ -318,8 +318,15 @@ impl Engine {
 
     /// Says to peers what they should hear now.
     fn beat(&mut self) {
-        let (vector, draining) = (self.vector.clone(), self.draining.is_cancelled());
+        let (vector, draining) = (self.keeper.vector(), self.draining.is_cancelled());
         let now_ms = self.shared.now_ms();
+        if vector != self.vector {
+            self.hurry();
+            if vector.epoch > self.vector.epoch && self.vector != Vector::default() {
+                self.shared.counts.epochs_adopted.fetch_add(1, Ordering::Relaxed);
+            }
+            self.vector = vector.clone();
+        }
         let beats = self.shared.known(|known| {
             known.coverage.mine(vector.digest(), &vector);
             known.members.on(Heard::Mine { vector: vector.clone(), draining }, now_ms);

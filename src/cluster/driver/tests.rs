@@ -145,13 +145,13 @@ impl Node {
 }
 
 /// Addresses that were free a moment ago.
-fn addresses(count: usize) -> Vec<SocketAddr> {
+fn free(count: usize) -> Vec<SocketAddr> {
     let sockets: Vec<_> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
 }
 
 async fn cluster(count: usize) -> (Vec<Node>, Vec<SocketAddr>) {
-    let addresses = addresses(count);
+    let addresses = free(count);
     let mut nodes = Vec::new();
     for (at, address) in addresses.iter().enumerate() {
         nodes.push(Node::start(&format!("n{at}"), 1, *address, &addresses[..1]).await);
@@ -227,8 +227,8 @@ async fn a_node_that_left_is_not_waited_for_and_takes_everything_when_it_is_back
     let vector = nodes[0].keeper.vector();
     nodes[0].cluster.settled(vector.clone(), PATIENCE).await.unwrap();
 
-    // Its disk is empty, and what it lacks is more than anybody keeps one by one.
-    let back = Node::start("n2", 2, addresses[2], &addresses[..1]).await;
+    // It lives somewhere else, its disk is empty, and what it lacks is more than anybody keeps one by one.
+    let back = Node::start("n2", 2, free(1)[0], &addresses[..1]).await;
     until("it has everything", || back.keeper.vector() == vector).await;
     assert_eq!(back.keeper.text(49), nodes[0].keeper.text(49));
     assert!(back.cluster.figures().wholes_taken > 0);
