@@ -103,7 +103,8 @@ impl Members {
             }
             Heard::Hint { node_id, address, region, incarnation, version } => {
                 if node_id != self.me.node_id {
-                    let facts = Hello { node_id, address, region, incarnation, version, ..self.me.clone() };
+                    let facts =
+                        Hello { node_id, address, region, incarnation, version, more: Vec::new(), ..self.me.clone() };
                     self.roster.hint(facts, now_ms);
                 }
             }

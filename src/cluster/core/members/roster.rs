@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_proto::Revision;
-use tidegate_proto::frame::{Beat, Hello};
+use tidegate_proto::frame::{Beat, Hello, member};
 
 use crate::cluster::core::members::{DEAD_MS, MEMBERS_MAX, SUSPECT_MS};
-use crate::cluster::core::view::{Member, State};
+use crate::cluster::core::view::{HOSTNAME, Member, State};
 
 /// How long the dead are remembered, and those that said goodbye.
 pub const DEAD_KEPT_MS: u64 = 3_600_000;
@@ -93,8 +93,10 @@ impl Roster {
     pub fn connected(&mut self, hello: Hello, now_ms: u64) {
         let incarnation = hello.incarnation;
         self.forgotten.remove(&hello.node_id);
-        let Some(known) = self.learn(hello, now_ms) else { return };
+        let Some(known) = self.learn(hello.clone(), now_ms) else { return };
         if known.facts.incarnation == incarnation && known.left_ms.is_none() {
+            // It says more about itself than others do.
+            known.facts = hello;
             known.link = Some(Link { incarnation, ..Link::default() });
             known.heard_ms = Some(now_ms);
         }
@@ -225,7 +227,7 @@ impl Known {
             digest: self.digest,
             rtt_ms: self.rtt_ms,
             last_heard_ms: self.silent_ms(now_ms),
-            hostname: String::new(),
+            hostname: hostname(facts),
             draining: self.draining,
         }
     }
@@ -238,6 +240,10 @@ impl Known {
     fn silent_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.heard_ms.unwrap_or(self.since_ms))
     }
+}
+
+fn hostname(facts: &Hello) -> String {
+    member(&facts.more, HOSTNAME).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
 }
 
 impl Link {
