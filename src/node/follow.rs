@@ -1,6 +1,7 @@
 //! Follows the store: what other nodes committed, and whether it is there at all.
 //!
-//! Polls, because a hint that may be lost (NOTIFY) needs the poll beside it anyway. While the store is away the
+//! Polls, because a hint that may be lost (NOTIFY) needs the poll beside it anyway; a node that asks often asks at once
+//! when it gets one. While the store is away the
 //! node serves what it has, and the log says so once; when it is back, once more.
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl Follow {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.poll.changed(), if !away => {}
+                () = self.ledger.hinted(), if !away && pause <= PAUSE_MAX => {}
             }
         }
     }

@@ -42,12 +42,12 @@ pub async fn run(ledger: Arc<Ledger>, local: Local, stop: CancellationToken) {
 async fn write(ledger: &Arc<Ledger>, local: &Local, kept: Option<Revision>) -> Option<Revision> {
     let (ledger, local) = (ledger.clone(), local.clone());
     let save = move || {
-        let (entities, revision) = ledger.entities();
+        let contents = ledger.contents();
         // Nothing at all yet: the files that may be there say more.
-        if Some(revision) == kept || revision == Revision::default() {
+        if Some(contents.revision) == kept || contents.revision == Revision::default() {
             return Ok(kept);
         }
-        local.save(revision, &entities).map(|()| Some(revision))
+        local.keep(&contents).map(|()| Some(contents.revision))
     };
     match tokio::task::spawn_blocking(save).await {
         Ok(Ok(revision)) => revision,

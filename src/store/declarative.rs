@@ -30,7 +30,7 @@ impl Declarative {
         let contents = match entities {
             None => kept,
             Some(entities) if entities == kept.entities => kept,
-            Some(entities) => Contents { revision: after(kept.revision), entities, merged: None },
+            Some(entities) => Contents { revision: after(kept.revision), entities, ..Contents::default() },
         };
         if contents.revision != Revision::default()
             && let Err(error) = local.save(contents.revision, &contents.entities)
@@ -76,7 +76,8 @@ impl Store for Declarative {
         Box::pin(async move {
             let revision = {
                 let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-                *contents = Contents { revision: after(contents.revision), entities: entities.clone(), merged: None };
+                *contents =
+                    Contents { revision: after(contents.revision), entities: entities.clone(), ..Contents::default() };
                 contents.revision
             };
             let local = self.local.clone();

@@ -27,7 +27,7 @@ use crate::entity::problem::Rejection;
 use crate::entity::{Change, Entity, Kind};
 use crate::store::ledger::held::{Heard, Held, News, Regime, World};
 use crate::store::ledger::merge::Step;
-use crate::store::{Contents, Missed, Store, StoreError, Transaction};
+use crate::store::{Anchor, Contents, Missed, Store, StoreError, Transaction};
 
 /// Writers that may wait for their turn at once; one more is refused as unavailable.
 pub const WAITING_MAX: usize = 256;
@@ -72,6 +72,9 @@ pub enum WriteError {
 impl Ledger {
     /// Starts with `contents` (from a local snapshot or empty); `load` or `catch_up` bring in the store's.
     pub fn new(store: Arc<dyn Store>, contents: Contents) -> Self {
+        if let Some(anchor) = contents.anchor {
+            store.recognise(anchor.revision, anchor.mark);
+        }
         Self {
             held: Arc::new(Held::new(contents)),
             store,
@@ -115,6 +118,19 @@ impl Ledger {
         self.transact(WRITE_LIMIT, decide).await
     }
 
+    /// What a local snapshot keeps.
+    pub fn contents(&self) -> Contents {
+        let anchor = self.held.asked().anchor;
+        let (entities, revision) = self.entities();
+        let anchor = self.store.mark(anchor).map(|mark| Anchor { revision: anchor, mark });
+        Contents { revision, entities, anchor, merged: None }
+    }
+
+    /// Until the store hints at something that this node lacks. May take for ever.
+    pub async fn hinted(&self) {
+        while self.store.hint().await <= self.revision() {}
+    }
+
     /// What the data plane runs (`Catalog::in_force`), and the revision.
     pub fn in_force(&self) -> (Vec<Arc<Entity>>, Revision) {
         self.read(|catalog| (catalog.in_force(), catalog.revision()))
@@ -152,7 +168,7 @@ impl Ledger {
         let _turn = self.turn.lock().await;
         let asked = self.held.asked();
         let revision = self.noting(self.store.replace(entities.clone()).await)?;
-        let everything = Contents { revision, entities, merged: None };
+        let everything = Contents { revision, entities, ..Contents::default() };
         self.held.hear(asked, News::indexed(Missed::Everything(everything)).await?);
         Ok(revision)
     }

@@ -14,7 +14,10 @@ use tidegate_proto::{Record, Revision, SNAPSHOT_LEN_MAX, Snapshot};
 use uuid::Uuid;
 
 use crate::entity::{Entity, Kind};
-use crate::store::Contents;
+use crate::store::{Anchor, Contents};
+
+/// No kind of entity: a record with the mark as its id and the revision as its text. Programs that do not know it skip it.
+const ANCHOR: &str = "(anchor)";
 
 /// Where one configuration is kept between runs.
 #[derive(Clone, Debug)]
@@ -59,9 +62,20 @@ impl Local {
         found
     }
 
-    /// Makes this the current generation. When it returns, it survives a loss of power.
+    /// As `keep`, without an anchor.
     pub fn save(&self, revision: Revision, entities: &[Arc<Entity>]) -> io::Result<()> {
-        let records = entities.iter().map(|entity| record(entity)).collect();
+        self.put(revision, entities, None)
+    }
+
+    /// Makes this the current generation. When it returns, it survives a loss of power.
+    pub fn keep(&self, contents: &Contents) -> io::Result<()> {
+        self.put(contents.revision, &contents.entities, contents.anchor)
+    }
+
+    fn put(&self, revision: Revision, entities: &[Arc<Entity>], anchor: Option<Anchor>) -> io::Result<()> {
+        let text = anchor.map(|anchor| anchor.revision.to_string()).unwrap_or_default();
+        let anchor = anchor.map(|anchor| Record { kind: ANCHOR, id: *anchor.mark.as_bytes(), text: &text });
+        let records = anchor.into_iter().chain(entities.iter().map(|entity| record(entity))).collect();
         let bytes = Snapshot { origin: &self.origin, revision, records }.encode().map_err(io::Error::other)?;
         let mut file = File::create(&self.temporary)?;
         file.write_all(&bytes)?;
@@ -89,9 +103,15 @@ impl Local {
         if snapshot.origin != self.origin {
             return Err(damaged(&format!("it is of {}, not of {}", snapshot.origin, self.origin)));
         }
+        let anchor = snapshot.records.iter().find_map(anchor);
         let entities = snapshot.records.iter().filter_map(entity).map(Arc::new).collect();
-        Ok(Contents { revision: snapshot.revision, entities, merged: None })
+        Ok(Contents { revision: snapshot.revision, entities, anchor, merged: None })
     }
+}
+
+fn anchor(record: &Record<'_>) -> Option<Anchor> {
+    let revision = record.text.parse().ok().filter(|_| record.kind == ANCHOR)?;
+    Some(Anchor { revision, mark: Uuid::from_bytes(record.id) })
 }
 
 /// An entity as `proto` hands it on.
@@ -134,6 +154,17 @@ mod tests {
         assert_eq!(found.problems, [""; 0]);
         let contents = found.contents.unwrap();
         assert_eq!((contents.revision, contents.entities), (Revision::new(1, 2), vec![service(1), service(2)]));
+    }
+
+    #[test]
+    fn the_anchor_is_kept_beside() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = Local::new(directory.path(), "config", "here");
+        let anchor = Some(Anchor { revision: Revision::new(1, 7), mark: Uuid::from_u128(9) });
+        let contents = Contents { revision: Revision::new(1, 8), entities: vec![service(1)], anchor, merged: None };
+        local.keep(&contents).unwrap();
+        let found = local.load().contents.unwrap();
+        assert_eq!((found.revision, found.entities, found.anchor), (contents.revision, contents.entities, anchor));
     }
 
     #[test]

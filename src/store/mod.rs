@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tidegate_proto::{Revision, Vector};
+use uuid::Uuid;
 
 use crate::entity::{Change, Entity, Stamped};
 
@@ -32,6 +33,22 @@ pub trait Store: Send + Sync + 'static {
     fn renew(&self, seen: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         let _ = seen;
         Box::pin(async { Ok(()) })
+    }
+
+    /// What tells a revision from the same number of another history, if the store has told it to this process.
+    fn mark(&self, revision: Revision) -> Option<Uuid> {
+        let _ = revision;
+        None
+    }
+
+    /// As it was before a restart: the mark that a revision had.
+    fn recognise(&self, revision: Revision, mark: Uuid) {
+        let _ = (revision, mark);
+    }
+
+    /// The next revision that the store announces. Announcements may be lost or never come: ask now and then all the same.
+    fn hint(&self) -> BoxFuture<'_, Revision> {
+        Box::pin(std::future::pending())
     }
 
     /// `postgres`, `embedded` or `off`.
@@ -72,6 +89,15 @@ pub struct Contents {
     pub entities: Vec<Arc<Entity>>,
     /// Where every node writes, the same with its stamps.
     pub merged: Option<Merged>,
+    /// In a local snapshot: what the store itself had shown, which what peers brought may have been ahead of.
+    pub anchor: Option<Anchor>,
+}
+
+/// A revision that a store has shown, and its mark, where it had one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    pub revision: Revision,
+    pub mark: Uuid,
 }
 
 /// What a store keeps where every node writes.

@@ -7,6 +7,8 @@
 
 mod connect;
 mod fault;
+mod hints;
+mod marks;
 mod migrate;
 mod read;
 mod write;
@@ -18,10 +20,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tidegate_proto::Revision;
+use uuid::Uuid;
 
 use crate::entity::{Change, Entity, Kind};
 use crate::store::postgres::connect::{Connector, Lane};
 use crate::store::postgres::fault::Fault;
+use crate::store::postgres::hints::Hints;
 use crate::store::postgres::write::{Begun, Writing};
 use crate::store::{Contents, Missed, Store, StoreError, Transaction};
 
@@ -32,17 +36,21 @@ pub const LOG_MAX: i64 = 100_000;
 pub struct Postgres {
     writer: Lane,
     reader: Lane,
+    connector: Arc<Connector>,
+    hints: Hints,
 }
 
 impl Postgres {
     /// Connects to nothing yet: a database that is away is no reason not to start. The error is about `options`.
     pub fn new(options: Options) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(options)?);
-        Ok(Self { writer: Lane::new(connector.clone()), reader: Lane::new(connector) })
+        let lane = || Lane::new(connector.clone());
+        let (writer, reader, hints) = (lane(), lane(), Hints::new(connector.clone()));
+        Ok(Self { writer, reader, connector, hints })
     }
 
     async fn open(&self, seen: Revision) -> Result<Writing, Fault> {
-        // A second round when history went backwards and the first round gave it a new epoch.
+        // A second round when history turned out to be another and the first round gave it a new epoch.
         for _ in 0..2 {
             if let Begun::Open(writing) = self.writer.run(|held| write::begin(held, seen)).await? {
                 return Ok(*writing);
@@ -55,7 +63,7 @@ impl Postgres {
         for _ in 0..2 {
             match self.reader.run(|held| read::since(held, seen)).await? {
                 read::Since::Missed(missed) => return Ok(missed),
-                read::Since::Backwards => drop(self.open(seen).await?),
+                read::Since::Forked => drop(self.open(seen).await?),
             }
         }
         Err(Fault::unavailable("the history of the database keeps changing"))
@@ -75,15 +83,31 @@ impl Store for Postgres {
         Box::pin(async move { Ok(self.read(seen).await?) })
     }
 
+    fn renew(&self, seen: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { Ok(self.writer.run(|held| write::renew(held, seen)).await?) })
+    }
+
+    fn mark(&self, revision: Revision) -> Option<Uuid> {
+        self.connector.marks.of(revision)
+    }
+
+    fn recognise(&self, revision: Revision, mark: Uuid) {
+        self.connector.marks.remember(revision, mark);
+    }
+
+    fn hint(&self) -> BoxFuture<'_, Revision> {
+        Box::pin(self.hints.next())
+    }
+
     fn name(&self) -> &'static str {
         "postgres"
     }
 }
 
 /// An entity from its row. `jsonb` forgets the order of members: it is the declaration's again here.
-/// `None` for a kind that this program does not know, and for a document that is none.
+/// `None` for what is no kind, and for a document that is none.
 fn entity(kind: &str, text: &str) -> Option<Arc<Entity>> {
-    let kind = Kind::named(kind)?;
+    let kind = Kind::of_name(kind)?;
     let mut doc = serde_json::from_str::<crate::entity::Doc>(text).ok()?;
     let declared = kind.fields.iter().filter_map(|field| doc.shift_remove_entry(field.name)).collect::<Vec<_>>();
     let ordered = declared.into_iter().chain(doc).collect();
@@ -91,10 +115,10 @@ fn entity(kind: &str, text: &str) -> Option<Arc<Entity>> {
 }
 
 /// A change from its row.
-fn change(kind: &str, id: uuid::Uuid, text: Option<&str>) -> Option<Change> {
+fn change(kind: &str, id: Uuid, text: Option<&str>) -> Option<Change> {
     let entity = match text {
         Some(text) => Some(entity(kind, text)?),
         None => None,
     };
-    Some(Change { kind: Kind::named(kind)?, id, entity })
+    Some(Change { kind: Kind::of_name(kind)?, id, entity })
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod crash;
 mod fleet;
+mod history;
 mod lifecycle;
 mod limits;
 mod mesh;

@@ -197,7 +197,7 @@ fn contents(reading: &ReadTransaction) -> Result<Contents, redb::Error> {
     }
     let standing = changes.iter().filter_map(|stamped: &Stamped| stamped.change.entity.clone()).collect();
     let merged = Merged { origin: origin(reading)?, vector: vector(reading)?, changes };
-    Ok(Contents { revision: merged.vector.revision(), entities: standing, merged: Some(merged) })
+    Ok(Contents { revision: merged.vector.revision(), entities: standing, merged: Some(merged), anchor: None })
 }
 
 fn origin(reading: &ReadTransaction) -> Result<String, redb::Error> {

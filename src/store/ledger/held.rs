@@ -244,9 +244,10 @@ impl Held {
 
 impl World {
     pub fn of(contents: Contents) -> Self {
-        let Contents { revision, entities, merged } = contents;
+        let Contents { revision, entities, merged, anchor } = contents;
         let Some(merged) = merged else {
-            let order = Order { anchor: revision, unconfirmed: Vec::new() };
+            let anchor = anchor.map_or(revision, |anchor| anchor.revision);
+            let order = Order { anchor, unconfirmed: Vec::new() };
             return Self { catalog: Catalog::of(entities, revision), regime: Regime::Order(order) };
         };
         let (merge, changes) = Merge::of(merged);
@@ -309,7 +310,8 @@ impl World {
             return;
         }
         let changes: Vec<_> = span.changes.into_iter().map(|stamped| stamped.change).collect();
-        if order.anchor != Revision::default() {
+        // Of a span that begins before the anchor nobody can tell what the database has confirmed already.
+        if order.anchor != Revision::default() && order.anchor.number <= span.after {
             order.unconfirmed.extend(changes.iter().map(|change| (span.upto, change.kind, change.id)));
         }
         self.catalog.apply(&changes, Revision::new(span.epoch, span.upto));

@@ -63,7 +63,7 @@ impl Ledger {
             let index = move || {
                 let changes = records.iter().filter_map(|record| spans::adopted(vector.epoch, record));
                 let entities = changes.filter_map(|stamped| stamped.change.entity).collect();
-                News::of(Missed::Everything(Contents { revision: vector.revision(), entities, merged: None }))
+                News::of(Missed::Everything(Contents { revision: vector.revision(), entities, ..Contents::default() }))
             };
             self.held.adopt(aside(usize::MAX, index).await?);
         }

@@ -1,5 +1,6 @@
 //! Connections: TLS, timeouts, age, and the two lanes that keep one warm.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,11 +14,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::StoreError;
 use crate::store::postgres::fault::{Fault, within};
+use crate::store::postgres::marks::Marks;
 use crate::store::postgres::migrate;
 
 /// Fly's proxy cuts connections 600 s after it begins a restart; ours are replaced before.
@@ -66,6 +68,7 @@ pub struct Connector {
     /// The schema was looked at once and was as this program wants it. It is not looked at again: during a deploy the
     /// next version's migrations come before the last node of this version goes.
     verified: AtomicBool,
+    pub marks: Marks,
 }
 
 /// An open connection with its driver. Dropped, it is cut at once, and the server rolls back what it had open.
@@ -108,17 +111,29 @@ impl Connector {
             config.password(password);
         }
         let tls = MakeRustlsConnect::new(tls(&options).map_err(StoreError::Broken)?);
-        Ok(Self { options, config, tls, verified: AtomicBool::new(false) })
+        Ok(Self { options, config, tls, verified: AtomicBool::new(false), marks: Marks::default() })
     }
 
     /// Connects, whatever the schema is.
     pub async fn connect(&self) -> Result<Connection, Fault> {
+        self.connect_hearing(|_| ()).await
+    }
+
+    /// As `connect`; `hear` gets the payload of each notification.
+    pub async fn connect_hearing(&self, hear: impl Fn(&str) + Send + 'static) -> Result<Connection, Fault> {
         // Several addresses are tried in turn, each with the driver's own limit.
         let connecting = self.config.connect(self.tls.clone());
-        let (client, driver) = within(self.options.timeout * 2, connecting).await?;
+        let (client, mut driver) = within(self.options.timeout * 2, connecting).await?;
         let driver = tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "a connection to the database ended");
+            while let Some(message) = poll_fn(|context| driver.poll_message(context)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(told)) => hear(told.payload()),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection to the database ended");
+                        return;
+                    }
+                }
             }
         });
         let now = Instant::now();

@@ -25,6 +25,7 @@ static MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "entities", sql: include_str!("../../../migrations/0001_entities.sql") },
     Migration { number: 2, name: "edits_by_hand", sql: include_str!("../../../migrations/0002_edits_by_hand.sql") },
     Migration { number: 3, name: "views", sql: include_str!("../../../migrations/0003_views.sql") },
+    Migration { number: 4, name: "marks", sql: include_str!("../../../migrations/0004_marks.sql") },
 ];
 
 struct Migration {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use futures_util::future::try_join4;
+use futures_util::future::try_join5;
 use tidegate_proto::Revision;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::entity::{Change, Entity};
@@ -21,14 +21,16 @@ const LOGGED_FIRST: &str = "SELECT min(number) FROM changes";
 
 const LOGGED: &str = "SELECT kind, id, doc::text FROM changes WHERE number > $1 ORDER BY ordinal LIMIT $2";
 
+const MARKS: &str = "SELECT number, mark FROM marks WHERE number = $1 OR number = (SELECT number FROM revision)";
+
 /// Changes that are taken from the log at once. Whoever lacks more takes everything, row by row.
 const CHANGES_MAX: usize = 10_000;
 
 /// What a reader is told.
 pub enum Since {
     Missed(Missed),
-    /// The database is behind what was seen.
-    Backwards,
+    /// The database is behind what was seen, or went another way since.
+    Forked,
 }
 
 /// The revision of the moment and what the log has after another one.
@@ -37,30 +39,40 @@ pub struct News {
     pub changes: Vec<Change>,
     /// Whether the log reaches back to what was seen, in the same epoch.
     reaches_back: bool,
+    /// Whether this is another history than the one that was seen.
+    pub forked: bool,
+    mark: Option<Uuid>,
 }
 
 impl News {
     /// What the reader lacks; everything is read in the running transaction when the log does not do.
     pub async fn missed(self, held: &Held) -> Result<Missed, Fault> {
+        if let Some(mark) = self.mark {
+            held.connector.marks.remember(self.revision, mark);
+        }
         if self.reaches_back {
             return Ok(Missed::Changes { changes: self.changes, revision: self.revision });
         }
-        Ok(Missed::Everything(Contents { revision: self.revision, entities: entities(held).await?, merged: None }))
+        Ok(Missed::Everything(Contents {
+            revision: self.revision,
+            entities: entities(held).await?,
+            ..Contents::default()
+        }))
     }
 }
 
 pub async fn load(held: Held) -> Result<Contents, Fault> {
     match since(held, Revision::default()).await? {
         Since::Missed(Missed::Everything(contents)) => Ok(contents),
-        Since::Missed(Missed::Changes { .. }) | Since::Backwards => Err(Fault::broken("the database has no epoch")),
+        Since::Missed(Missed::Changes { .. }) | Since::Forked => Err(Fault::broken("the database has no epoch")),
     }
 }
 
 pub async fn since(held: Held, seen: Revision) -> Result<Since, Fault> {
     let prelude = held.connector.prelude(READING);
-    let news = within(held.timeout() * 2, news(&held.connection.client, &prelude, "", seen)).await?;
-    if news.revision < seen {
-        return Ok(Since::Backwards);
+    let news = within(held.timeout() * 2, news(&held, &prelude, "", seen)).await?;
+    if news.forked {
+        return Ok(Since::Forked);
     }
     let missed = news.missed(&held).await?;
     within(held.timeout(), held.connection.client.batch_execute("COMMIT")).await?;
@@ -70,17 +82,19 @@ pub async fn since(held: Held, seen: Revision) -> Result<Since, Fault> {
 
 /// Begins a transaction and asks for the revision and the log after `seen`, in one trip. `lock` goes behind the
 /// query for the revision, whose answer the others are then as new as.
-pub async fn news(client: &Client, prelude: &str, lock: &str, seen: Revision) -> Result<News, tokio_postgres::Error> {
+pub async fn news(held: &Held, prelude: &str, lock: &str, seen: Revision) -> Result<News, tokio_postgres::Error> {
+    let client = &held.connection.client;
     // In the log of another epoch, or of none, there is nothing to look for.
     let after = i64::try_from(seen.number).ok().filter(|_| seen != Revision::default()).unwrap_or(i64::MAX);
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&after, Type::INT8), (&(CHANGES_MAX as i64 + 1), Type::INT8)];
     let revision = format!("SELECT epoch, number FROM revision {lock}");
     // Polled in this order, so sent in this order.
-    let ((), revision, first, logged) = try_join4(
+    let ((), revision, first, logged, marks) = try_join5(
         client.batch_execute(prelude),
         client.query_typed_one(&revision, &[]),
         client.query_typed_one(LOGGED_FIRST, &[]),
         client.query_typed(LOGGED, &parameters),
+        client.query_typed(MARKS, &parameters[..1]),
     )
     .await?;
     let revision = Revision::new(unsigned(&revision, 0)?, unsigned(&revision, 1)?);
@@ -93,7 +107,15 @@ pub async fn news(client: &Client, prelude: &str, lock: &str, seen: Revision) ->
     for row in &logged {
         changes.extend(change(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
-    Ok(News { revision, changes, reaches_back })
+    let (mut mark, mut mark_of_seen) = (None, None);
+    for row in &marks {
+        let (number, found) = (unsigned(row, 0)?, row.try_get(1)?);
+        mark = mark.or((number == revision.number).then_some(found));
+        mark_of_seen = mark_of_seen.or((number == seen.number).then_some(found));
+    }
+    let other_mark = held.connector.marks.of(seen).zip(mark_of_seen).is_some_and(|(known, found)| known != found);
+    let forked = revision < seen || seen.epoch == revision.epoch && other_mark;
+    Ok(News { revision, changes, reaches_back, forked, mark })
 }
 
 /// All rows, however long they take in all, as long as they keep coming.

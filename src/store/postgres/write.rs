@@ -66,19 +66,38 @@ struct Index {
 pub async fn begin(held: Held, seen: Revision) -> Result<Begun, Fault> {
     let client = &held.connection.client;
     let prelude = held.connector.prelude(WRITING);
-    let asked = try_join(read::news(client, &prelude, "FOR UPDATE", seen), changed_by_hand(client));
+    let asked = try_join(read::news(&held, &prelude, "FOR UPDATE", seen), changed_by_hand(client));
     let (news, by_hand) = within(held.timeout() * 2, asked).await?;
-    if news.revision < seen {
-        let epoch = i64::try_from(seen.epoch.max(news.revision.epoch) + 1).unwrap_or(i64::MAX);
-        let renew = format!("UPDATE revision SET epoch = {epoch}; COMMIT");
-        within(held.timeout(), client.batch_execute(&renew)).await?;
-        tracing::warn!(database = %news.revision, %seen, epoch, "the database is behind what was seen of it; it has a new epoch");
-        held.give_back();
+    if news.forked {
+        begin_epoch(held, news.revision, seen).await?;
         return Ok(Begun::Renewed);
     }
     let revision = news.revision;
     let missed = Some(news.missed(&held).await?);
     Ok(Begun::Open(Box::new(Writing { held: Some(held), revision, missed, by_hand })))
+}
+
+/// Gives what the database has an epoch greater than `seen`'s, unless it has one.
+pub async fn renew(held: Held, seen: Revision) -> Result<(), Fault> {
+    let prelude = held.connector.prelude(WRITING);
+    let asked = read::news(&held, &prelude, "FOR UPDATE", Revision::default());
+    let news = within(held.timeout() * 2, asked).await?;
+    if news.revision.epoch <= seen.epoch {
+        return begin_epoch(held, news.revision, seen).await;
+    }
+    within(held.timeout(), held.connection.client.batch_execute("ROLLBACK")).await?;
+    held.give_back();
+    Ok(())
+}
+
+/// In the transaction that holds the lock.
+async fn begin_epoch(held: Held, standing: Revision, seen: Revision) -> Result<(), Fault> {
+    let epoch = i64::try_from(seen.epoch.max(standing.epoch) + 1).unwrap_or(i64::MAX);
+    let renew = format!("UPDATE revision SET epoch = {epoch}; COMMIT");
+    within(held.timeout(), held.connection.client.batch_execute(&renew)).await?;
+    tracing::info!(database = %standing, %seen, epoch, "the database is not the one that was seen; it has a new epoch");
+    held.give_back();
+    Ok(())
 }
 
 impl Transaction for Writing {
@@ -95,8 +114,13 @@ impl Transaction for Writing {
             let steps = steps(&self.by_hand, &changes, number);
             let limit = STATEMENTS_LIMIT + Duration::from_millis(changes.len() as u64);
             // Sent together, in order; the first to fail is the one to hear about, and its connection is cut.
-            within(limit, try_join_all(steps.iter().map(|step| step.run(&held.connection.client)))).await?;
+            let client = &held.connection.client;
+            let written = try_join_all(steps.iter().map(|step| step.run(client)));
+            let (_, mark) = within(limit, try_join(written, mark(client, number))).await?;
             finish(&held).await?;
+            if let Some(mark) = mark {
+                held.connector.marks.remember(next, mark);
+            }
             held.give_back();
             Ok(next)
         })
@@ -116,6 +140,12 @@ impl Drop for Writing {
             });
         }
     }
+}
+
+/// The mark that the database gave the revision.
+async fn mark(client: &Client, number: i64) -> Result<Option<Uuid>, tokio_postgres::Error> {
+    let rows = client.query_typed("SELECT mark FROM marks WHERE number = $1", &[(&number, Type::INT8)]).await?;
+    rows.first().map(|row| row.try_get(0)).transpose()
 }
 
 async fn finish(held: &Held) -> Result<(), StoreError> {
