@@ -1,6 +1,6 @@
 //! The bytes of every frame, which no change of code may change.
 
-use super::*;
+use crate::tests::*;
 
 /// In the order of `samples`. The README has the same bytes taken apart.
 const GOLDEN: [&str; 10] = [

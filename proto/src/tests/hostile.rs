@@ -1,6 +1,6 @@
 //! What peers may send that are broken, or worse.
 
-use super::*;
+use crate::tests::*;
 
 /// A frame of this kind with this body.
 fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {

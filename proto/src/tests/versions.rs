@@ -1,8 +1,8 @@
 //! Two adjacent versions in one cluster. Version 2 exists in tests only: it adds the frame `Probe` and, to `Beat`, the
 //! member `LOAD`.
 
-use super::*;
 use crate::close::Close;
+use crate::tests::*;
 
 const OLD: Versions = Versions { oldest: 1, newest: 1 };
 const NEW: Versions = Versions { oldest: 1, newest: 2 };
