@@ -3,6 +3,7 @@
 mod hostile;
 mod outages;
 mod rogue;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

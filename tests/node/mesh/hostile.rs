@@ -14,7 +14,7 @@ use crate::mesh::{Node, Plan, SECRET, beat, connect, couple, fetch, gossip, secr
 use crate::relay::{Relay, free_addresses};
 
 /// A Hello that a node accepts from `id`.
-fn hello(id: &str) -> Hello {
+pub fn hello(id: &str) -> Hello {
     Hello {
         cluster_id: cluster_id(&secret(SECRET, None)).unwrap(),
         node_id: id.into(),
@@ -110,7 +110,7 @@ async fn expect_refusal(dialled: Result<Rogue, ConnectionError>) {
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "{error}");
 }
 
-async fn expect_close(rogue: &Rogue, close: Close) {
+pub async fn expect_close(rogue: &Rogue, close: Close) {
     match rogue.end().await {
         ConnectionError::ApplicationClosed(closed) => assert_eq!(Close::of(closed.error_code.into_inner()), close),
         other => panic!("{other} instead of {close:?}"),
