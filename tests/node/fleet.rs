@@ -124,6 +124,6 @@ pub fn name(node: usize) -> String {
 
 /// The bound of a figure: as promised of a release build; a debug build on a busy machine gets more.
 pub fn bound(release_ms: u64) -> Duration {
-    let factor = if cfg!(debug_assertions) { 4 } else { 1 };
+    let factor = if cfg!(debug_assertions) { 6 } else { 1 };
     Duration::from_millis(release_ms * factor)
 }
