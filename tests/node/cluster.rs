@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, bound, name};
-use crate::postgres::Server;
+use crate::fleet::{Fleet, Gate, bound, name};
+use crate::postgres::{Database, Server};
 use crate::process::{Node, settings_of};
 use crate::relay::Link;
 use crate::scenario::client::Client;
@@ -58,7 +58,7 @@ fn spread(fleet: &Fleet, round: usize, writes: usize) -> Vec<Duration> {
     let nodes = fleet.nodes.len();
     let mut took = Vec::new();
     for write in 0..writes {
-        let (writer, path) = (write % nodes, format!("/{round}-{write}"));
+        let (writer, path) = (write % nodes, format!("/{round}-{write}/"));
         let (tell, told) = mpsc::channel();
         thread::scope(|scope| {
             for node in (0..nodes).filter(|node| *node != writer) {
@@ -323,4 +323,71 @@ fn without_the_database_every_node_restarts_and_answers() {
     add_route(&fleet, 0, "/back");
     fleet.until("changes do not resume", |fleet| (0..3).all(|node| has_route(fleet, node, "/back")));
     fleet.until("they do not agree", |fleet| fleet.is_whole(3));
+}
+
+#[test]
+fn an_older_copy_of_the_database_is_followed_by_all() {
+    let server = Server::start();
+    let database = server.create_database();
+    let mut fleet = Fleet::plan(3, |_| settings_of(&database));
+    fleet.nodes[0].start();
+    fleet.nodes[0].wait_ready(PATIENCE);
+    assert_eq!(fleet.admin(0, "POST", "/services", json!({ "name": "s", "url": "http://127.0.0.1:1" })).status, 201);
+    add_route(&fleet, 0, "/old");
+    fleet.nodes[0].kill();
+    let (postgres, name) = (Database { port: database.port, name: "postgres".to_owned() }, &database.name);
+    postgres.sql(&format!("CREATE DATABASE older TEMPLATE {name}"));
+    fleet.nodes.iter_mut().for_each(Node::start);
+    fleet.until("the nodes do not become one cluster", |fleet| fleet.is_whole(3));
+    add_route(&fleet, 1, "/new");
+    fleet.until("the write is not everywhere", |fleet| (0..3).all(|node| has_route(fleet, node, "/new")));
+    postgres.sql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
+    postgres.sql(&format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"));
+    postgres.sql(&format!("ALTER DATABASE {name} RENAME TO newer"));
+    postgres.sql(&format!("ALTER DATABASE older RENAME TO {name}"));
+    let took = fleet.until("the copy is not followed", |fleet| {
+        fleet.is_whole(3) && (0..3).all(|node| !has_route(fleet, node, "/new") && has_route(fleet, node, "/old"))
+    });
+    println!("PostgreSQL replaced by an older copy: followed everywhere after {took:?}");
+    assert!(took <= bound(5_000));
+    for node in 0..3 {
+        assert_eq!(fleet.metric(node, "tidegate_cluster_epochs_adopted_total"), 1.0, "node {node}");
+        let log = fleet.nodes[node].log();
+        assert_eq!(log.matches("the history of the configuration was replaced").count(), 1, "{log}");
+    }
+    add_route(&fleet, 2, "/on");
+    fleet.until("changes do not go on", |fleet| (0..3).all(|node| has_route(fleet, node, "/on")));
+}
+
+#[test]
+fn the_side_without_the_database_catches_up_after_a_partition() {
+    let database = Server::shared().create_database();
+    let gate = Gate::to(database.port);
+    let behind = |node: usize| {
+        let port = if node < 2 { database.port } else { gate.port };
+        settings_of(&Database { port, name: database.name.clone() })
+    };
+    let fleet = Fleet::start(4, behind);
+    add_service(&fleet);
+    fleet.relay.partition(&[&[0, 1], &[2, 3]]);
+    gate.shut();
+    let refused = fleet.admin(2, "POST", "/consumers", json!({ "username": "nobody" }));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let began = Instant::now();
+    let mut written = Vec::new();
+    while began.elapsed() < Duration::from_secs(9) {
+        let consumer = format!("c{}", written.len());
+        let node = written.len() % 2;
+        assert_eq!(fleet.admin(node, "POST", "/consumers", json!({ "username": &consumer })).status, 201);
+        written.push(consumer);
+        thread::sleep(Duration::from_millis(300));
+    }
+    written.sort();
+    gate.open();
+    fleet.relay.heal();
+    let took = fleet.until("the sides do not agree", |fleet| {
+        fleet.is_whole(4) && (0..4).all(|node| consumers(fleet, node) == written)
+    });
+    println!("a partition of 9 s with PostgreSQL on one side: equal everywhere {took:?} after it healed");
+    assert!(took <= bound(1_000));
 }

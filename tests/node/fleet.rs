@@ -1,6 +1,9 @@
 //! Several nodes of the tests' own in one cluster, with a network between them that can be slow, lossy or cut.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -87,6 +90,14 @@ impl Fleet {
         send(admin, method, target, &body).unwrap_or_else(|why| panic!("{}: {why}", name(node)))
     }
 
+    /// The value of a sample in `/metrics` without labels; zero where there is none.
+    pub fn metric(&self, node: usize, sample: &str) -> f64 {
+        let node = &self.nodes[node];
+        let page = node.get(node.status, "/metrics").unwrap().text();
+        let value = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
     /// Waits for a condition; answers how long that took.
     pub fn until(&self, complaint: &str, mut condition: impl FnMut(&Self) -> bool) -> Duration {
         let began = Instant::now();
@@ -107,6 +118,55 @@ impl Fleet {
         };
         self.nodes.iter().enumerate().map(one).collect()
     }
+}
+
+/// A way to a port on this machine that can be shut.
+pub struct Gate {
+    pub port: u16,
+    open: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Gate {
+    /// Open, until the end of the test process.
+    pub fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let gate = Self { port: own, open: Arc::new(AtomicBool::new(true)), streams: Arc::default() };
+        let (open, streams) = (gate.open.clone(), gate.streams.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
+                if open.load(Ordering::SeqCst) {
+                    let both = [&client, &server].map(|stream| stream.try_clone().unwrap());
+                    streams.lock().unwrap().extend(both);
+                    pump(&client, &server);
+                    pump(&server, &client);
+                }
+            }
+        });
+        gate
+    }
+
+    /// Ends what goes through, and lets nobody in.
+    pub fn shut(&self) {
+        self.open.store(false, Ordering::SeqCst);
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+}
+
+fn pump(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
 }
 
 fn send(mut client: Client, method: &str, target: &str, body: &Value) -> Result<Answer, String> {
