@@ -114,7 +114,7 @@ impl Table {
     }
 
     /// Whether a connection with this Hello would be used, or why not.
-    pub fn judge(&self, me: &str, hello: &Hello, ours: bool) -> Result<(), Close> {
+    fn judge(&self, me: &str, hello: &Hello, ours: bool) -> Result<(), Close> {
         let claim = Claim { incarnation: hello.incarnation, ours };
         match self.link(&hello.node_id) {
             Some(link) if !replaces(me, &hello.node_id, link.claim(), claim) => Err(Close::Duplicate),

@@ -34,7 +34,7 @@ pub async fn greet(hub: &Hub, connection: &Connection, name: &Name) -> Greeted {
     let (mut send, mut recv) = connection.open_bi().await.map_err(|error| quiet(&error))?;
     say_hello(hub, connection, name, &mut send).await?;
     let theirs = hear_hello(hub, connection, &mut recv).await?;
-    let version = check(hub, connection, name, &theirs, true)?;
+    let version = check(hub, connection, name, &theirs)?;
     let link = Arc::new(Link::new(connection.clone(), theirs, version, true));
     if let Err(why) = register(hub, &link).await {
         if why != Close::Duplicate {
@@ -51,7 +51,7 @@ pub async fn answer(hub: &Hub, connection: &Connection) -> Greeted {
     let name = peer_name(connection).ok_or_else(|| refuse(connection, Close::Identity, "no_name"))?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|error| quiet(&error))?;
     let theirs = hear_hello(hub, connection, &mut recv).await?;
-    let version = check(hub, connection, &name, &theirs, false)?;
+    let version = check(hub, connection, &name, &theirs)?;
     let link = Arc::new(Link::new(connection.clone(), theirs, version, false));
     register(hub, &link).await.map_err(|why| refuse(connection, why, counted(why)))?;
     // Only now, so that a connection is in use here before the dialer can close another one for it. A failure closes
@@ -125,17 +125,9 @@ async fn hear_hello(hub: &Hub, connection: &Connection, recv: &mut RecvStream) -
 }
 
 /// The version to speak.
-fn check(
-    hub: &Hub,
-    connection: &Connection,
-    name: &Name,
-    theirs: &Hello,
-    ours: bool,
-) -> Result<u8, Option<&'static str>> {
+fn check(hub: &Hub, connection: &Connection, name: &Name, theirs: &Hello) -> Result<u8, Option<&'static str>> {
     let clusters = &hub.configs.load().credentials.clusters;
-    let judged = agree(&hub.hello, clusters, name, theirs);
-    let judged = judged.and_then(|version| hub.table().judge(&hub.hello.node_id, theirs, ours).map(|()| version));
-    judged.map_err(|close| refuse(connection, close, counted(close)))
+    agree(&hub.hello, clusters, name, theirs).map_err(|close| refuse(connection, close, counted(close)))
 }
 
 fn agree(mine: &Hello, clusters: &[String], name: &Name, theirs: &Hello) -> Result<u8, Close> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tidegate_proto::close::Close;
-use tidegate_proto::frame::Hello;
+use tidegate_proto::frame::{Frame, Hello};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,8 @@ impl Hub {
         hello.address = advertise.to_string();
         hello.oldest = tidegate_proto::frame::VERSION_OLDEST;
         hello.newest = tidegate_proto::frame::VERSION;
+        let sayable = Frame::Hello(hello.clone()).encode(hello.newest);
+        sayable.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         Ok(Arc::new(Self {
             endpoint,
             configs: ArcSwap::from_pointee(configs),
