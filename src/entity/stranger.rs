@@ -8,14 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
+use tidegate_proto::frame::NAME_LEN_MAX;
+
 use crate::entity::Kind;
 use crate::entity::declare::Declaration;
 
 /// Strangers that one program takes in; entities of further ones are left out.
 const STRANGERS_MAX: usize = 32;
-
-/// The longest name of one, in bytes.
-const NAME_LEN_MAX: usize = 64;
 
 static STRANGERS: RwLock<BTreeMap<&'static str, Kind>> = RwLock::new(BTreeMap::new());
 
@@ -36,7 +35,7 @@ fn known(name: &str) -> Option<Kind> {
 }
 
 fn meet(name: &str) -> Option<Kind> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > NAME_LEN_MAX || !name.bytes().all(plain) {
         return None;
     }
@@ -69,7 +68,7 @@ mod tests {
 
     #[test]
     fn names_that_are_none_are_refused() {
-        for name in ["", "a b", "A", "a\0", "ä", &"x".repeat(65)] {
+        for name in ["", "a b", "(a)", "a\0", "ä", &"x".repeat(65)] {
             assert_eq!(Kind::of_name(name), None, "{name:?}");
         }
     }

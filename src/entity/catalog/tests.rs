@@ -401,3 +401,40 @@ fn fingerprint(catalog: &Catalog) -> String {
         .collect();
     format!("{shelves:?} {:?}", catalog.tags)
 }
+
+#[test]
+fn of_contested_keys_the_data_plane_runs_the_latest_claims() {
+    let stamped = |kind: Kind, number: u8, members: Value, time: u64| {
+        let entity = Entity::from_doc(kind, checked(kind, number, members).doc()).map(Arc::new);
+        let stamp = tidegate_proto::Stamp { epoch: 1, time, origin: "o".to_owned() };
+        crate::entity::Stamped { change: Change { kind, id: id(number), entity }, stamp }
+    };
+    let route = |host: &str| json!({"name": "r", "hosts": [host]});
+    let service = |host: &str| json!({"name": "s", "host": host});
+    let changes = vec![
+        stamped(Kind::SERVICES, 1, service("late"), 9),
+        stamped(Kind::SERVICES, 2, service("early"), 5),
+        stamped(Kind::ROUTES, 3, route("late"), 9),
+        stamped(Kind::ROUTES, 4, route("early"), 5),
+        stamped(Kind::ROUTES, 5, json!({"name": "other"}), 1),
+    ];
+    for changes in [changes.clone(), changes.into_iter().rev().collect()] {
+        let mut catalog = Catalog::of_stamped(changes, Revision::new(1, 5));
+        let names = |catalog: &Catalog| {
+            catalog.in_force().iter().map(|it| (it.id(), it.doc()["name"].clone())).collect::<BTreeMap<_, _>>()
+        };
+        let (r, s) = (json!("r"), json!("s"));
+        let expected = [(id(1), s), (id(2), Value::Null), (id(3), r.clone()), (id(5), json!("other"))];
+        assert_eq!(names(&catalog), BTreeMap::from(expected));
+        let losers: Vec<_> = catalog.conflicts().into_iter().map(|it| (it.kind, it.winner, it.losers)).collect();
+        assert_eq!(losers, [(Kind::ROUTES, id(3), vec![id(4)]), (Kind::SERVICES, id(1), vec![id(2)])]);
+        // In a transaction, too, the loser stands in for a winner that is deleted.
+        let mut draft = Draft::new(&catalog, NOW_S);
+        draft.delete(Kind::ROUTES, id(3)).unwrap();
+        assert_eq!(draft.by_key(Kind::ROUTES, "name", "r").map(|it| it.id()), Some(id(4)));
+        let renamed = stamped(Kind::ROUTES, 3, json!({"name": "renamed"}), 10);
+        catalog.merge([renamed], Revision::new(1, 6));
+        assert_eq!(names(&catalog).get(&id(4)), Some(&r));
+        assert_eq!(catalog.conflicts().len(), 1);
+    }
+}

@@ -11,6 +11,7 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,
 };
+use tidegate_proto::frame::NAME_LEN_MAX;
 use tidegate_proto::{Revision, Stamp, Vector};
 use uuid::Uuid;
 
@@ -22,6 +23,9 @@ const EPOCH: u64 = 1;
 
 /// The first byte of each document: a version byte, then JSON.
 const FORMAT: u8 = 1;
+
+/// As much of a node id as leaves room for the rest of an origin's name.
+const NODE_LEN_MAX: usize = NAME_LEN_MAX - 9;
 
 /// (kind, id) to a document.
 const ENTITIES: TableDefinition<(&str, u128), &[u8]> = TableDefinition::new("entities");
@@ -157,7 +161,8 @@ fn prepared(database: Database, node_id: &str) -> Result<Database, redb::Error> 
     if names.is_empty()? {
         // Not the node's name alone: a node that lost its disk starts to count again, and nobody would take that for new.
         let fresh = Uuid::new_v4().simple().to_string();
-        let origin = format!("{node_id}.{}", &fresh[..8]);
+        let (fresh, node) = (&fresh[..8], node_id.get(..NODE_LEN_MAX).unwrap_or(node_id));
+        let origin = format!("{node}.{fresh}");
         names.insert("origin", origin.as_str())?;
         begin_history(&writing, &origin)?;
     }
@@ -236,4 +241,43 @@ fn change(kind: &str, id: Uuid, value: Option<&[u8]>) -> Option<Change> {
         tracing::error!(%kind, %id, "a stored entity cannot be read and is left out");
     }
     change
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_goes_on_with_the_oldest_stamps() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let id = Uuid::from_u128(7);
+        let text = format!(r#"{{"id":"{id}","host":"h"}}"#);
+        let value = [&[FORMAT], text.as_bytes()].concat();
+        let writing = database.begin_write().unwrap();
+        writing.open_table(ENTITIES).unwrap().insert(("services", id.as_u128()), value.as_slice()).unwrap();
+        writing.open_table(LOG).unwrap().insert((4, 0), ("services", id.as_u128(), Some(value.as_slice()))).unwrap();
+        for (name, value) in [("epoch", 1), ("number", 4)] {
+            writing.open_table(REVISION).unwrap().insert(name, value).unwrap();
+        }
+        writing.commit().unwrap();
+
+        let node_id = "n".repeat(64);
+        let database = prepared(prepared(database, &node_id).unwrap(), "another").unwrap();
+        let contents = load(&database).unwrap();
+        let merged = contents.merged.unwrap();
+        assert!(merged.origin.starts_with("nnn") && merged.origin.len() == NAME_LEN_MAX);
+        assert_eq!((contents.revision, merged.vector.count(&merged.origin)), (Revision::new(1, 4), 4));
+        let stamp = Stamp { epoch: 1, time: 0, origin: merged.origin };
+        assert!(matches!(&merged.changes[..], [it] if it.stamp == stamp && it.change.id == id));
+        assert_eq!(contents.entities[0].text(), text);
+
+        let end = Change { kind: Kind::SERVICES, id, entity: None };
+        assert_eq!(commit(&database, vec![end]).unwrap(), Revision::new(1, 5));
+        let Missed::Everything(contents) = since(&database, Revision::new(1, 4)).unwrap() else { panic!() };
+        assert!(contents.entities.is_empty() && contents.merged.unwrap().changes[0].stamp > stamp);
+    }
 }

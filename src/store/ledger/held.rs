@@ -125,7 +125,7 @@ impl Held {
             }
             let moved = world.catalog.revision() < revision;
             let old = moved.then(|| world.take_in(news)).flatten();
-            world.confirm(revision);
+            world.confirm(asked.anchor, revision);
             (if moved { Heard::Something } else { Heard::Nothing }, old)
         });
         // The old world is taken apart after readers are let in to the new one.
@@ -164,11 +164,7 @@ impl Held {
             if moved {
                 world.catalog.apply(&changes, revision);
             }
-            if let Regime::Order(order) = &mut world.regime
-                && order.anchor.next() == revision
-            {
-                world.confirm(revision);
-            }
+            world.confirm(Revision::new(revision.epoch, revision.number - 1), revision);
             (before, moved)
         });
         if moved {
@@ -288,11 +284,13 @@ impl World {
         }
     }
 
-    /// The store has shown everything up to `revision`.
-    fn confirm(&mut self, revision: Revision) {
+    /// The store has shown everything from `after` up to `revision`. Late answers take nothing back.
+    fn confirm(&mut self, after: Revision, revision: Revision) {
         let Regime::Order(order) = &mut self.regime else { return };
-        order.anchor = revision;
-        order.unconfirmed.retain(|(number, ..)| *number > revision.number);
+        if after <= order.anchor && order.anchor < revision {
+            order.anchor = revision;
+            order.unconfirmed.retain(|(number, ..)| *number > revision.number);
+        }
     }
 
     /// What stands came whole from a peer: the store's own everything is to be taken when it answers.

@@ -18,8 +18,11 @@ use crate::store::ledger::merge::{Merge, Step};
 use crate::store::ledger::{Ledger, REPLACE_LIMIT, spans, unix_ms};
 use crate::store::{Contents, Missed, StoreError};
 
-/// More changes than this are read, and indexed, off the runtime.
+/// More documents than this are read off the runtime.
 const INLINE_MAX: usize = 100;
+
+/// More changes than this are indexed beside the catalog, and not under its lock.
+const LOCKED_MAX: usize = 1_000;
 
 impl Ledger {
     /// Everything up to here is in.
@@ -100,7 +103,7 @@ impl Ledger {
             let _turn = turn;
             transaction.merge(step.merging.clone()).await?;
             let indexed =
-                if step.merging.changes.len() > INLINE_MAX { Some(reindexed(&held, &step).await?) } else { None };
+                if step.merging.changes.len() > LOCKED_MAX { Some(reindexed(&held, &step).await?) } else { None };
             held.merged(step, indexed);
             Ok(())
         };
@@ -137,7 +140,7 @@ fn stamped_records<'a>(
 fn fitting(records: impl Iterator<Item = WholeRecord>, size_max: usize) -> (Vec<WholeRecord>, bool) {
     let (mut fitting, mut size) = (Vec::new(), 0);
     for record in records {
-        size += spans::len(&record);
+        size += record.size();
         if size > size_max && !fitting.is_empty() {
             return (fitting, false);
         }

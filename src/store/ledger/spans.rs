@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidegate_proto::frame::{Changed, Span, WholeRecord};
+use tidegate_proto::frame::{Changed, FRAME_LEN_MAX, Span, WholeRecord};
 use tidegate_proto::{Revision, Stamp};
 use uuid::Uuid;
 
@@ -13,11 +13,8 @@ use crate::cluster::core::clock::TIME_MAX;
 use crate::cluster::core::registers::Entry;
 use crate::entity::{Change, Entity, Kind, Stamped};
 
-/// Spans are for what fits a frame. Of a longer transaction peers are told the place only, and fetch the whole.
-const SPAN_LEN_MAX: usize = 900_000;
-
-/// What a change costs beside its document, at most.
-const CHANGE_LEN: usize = 100;
+/// Of a longer transaction peers are told the place only, and fetch the whole.
+const SPAN_LEN_MAX: usize = FRAME_LEN_MAX / 4;
 
 /// A span, read.
 #[derive(Clone, Debug)]
@@ -85,17 +82,12 @@ pub fn record_of(entry: &Entry<'_>, there: Option<&Arc<Entity>>) -> WholeRecord 
     }
 }
 
-/// About what a record takes in a frame, in bytes.
-pub fn len(record: &WholeRecord) -> usize {
-    CHANGE_LEN + record.origin.len() + record.text.as_ref().map_or(0, String::len)
-}
-
 fn span(epoch: u64, origin: String, after: u64, upto: u64, changes: Vec<Changed>) -> Span {
-    let len = |changed: &Changed| CHANGE_LEN + changed.text.as_ref().map_or(0, String::len);
-    if changes.iter().map(len).sum::<usize>() > SPAN_LEN_MAX {
-        return Span { epoch, origin, after: upto, upto, changes: Vec::new() };
+    let span = Span { epoch, origin, after, upto, changes };
+    if span.size() > SPAN_LEN_MAX {
+        return Span { after: upto, changes: Vec::new(), ..span };
     }
-    Span { epoch, origin, after, upto, changes }
+    span
 }
 
 fn changed(change: &Change, time: u64) -> Changed {
