@@ -72,14 +72,7 @@ impl Catalog {
     }
 
     fn losers(&self) -> BTreeSet<(Kind, Uuid)> {
-        let lost = |shelf: &'_ Shelf| -> Vec<_> {
-            let lost = |(key, claimants): (&Box<str>, &BTreeSet<Uuid>)| {
-                let winner = shelf.keys.get(key).copied();
-                claimants.iter().copied().filter(move |id| Some(*id) != winner).collect::<Vec<_>>()
-            };
-            shelf.contested.iter().flat_map(lost).map(|id| (shelf.kind, id)).collect()
-        };
-        self.shelves.values().flat_map(lost).collect()
+        self.shelves.values().flat_map(|shelf| shelf.losers().map(|id| (shelf.kind, id))).collect()
     }
 
     fn without_lost_keys(&self, entity: &Entity) -> Option<Arc<Entity>> {
@@ -136,6 +129,13 @@ impl Shelf {
             Some(winner) => drop(self.keys.insert(key.into(), winner)),
             None => drop(self.keys.remove(key)),
         }
+    }
+
+    fn losers(&self) -> impl Iterator<Item = Uuid> {
+        self.contested.iter().flat_map(|(key, claimants)| {
+            let winner = self.keys.get(key).copied();
+            claimants.iter().copied().filter(move |id| Some(*id) != winner)
+        })
     }
 
     fn conflict(&self, key: &str) -> Option<Conflict> {

@@ -43,7 +43,9 @@ const NAMES: TableDefinition<&str, &str> = TableDefinition::new("names");
 const REVISION: TableDefinition<&str, u64> = TableDefinition::new("revision");
 
 /// What files of the first version had.
-const LOG: TableDefinition<(u64, u32), (&str, u128, Option<&[u8]>)> = TableDefinition::new("log");
+const LOG: TableDefinition<(u64, u32), Logged> = TableDefinition::new("log");
+
+type Logged = (&'static str, u128, Option<&'static [u8]>);
 
 /// The file, opened when needed.
 pub struct Disk<F> {
