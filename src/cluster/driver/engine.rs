@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(100);
 const TICK_MIN: Duration = Duration::from_millis(2);
 /// How soon after a change the members are looked at again.
 const NEWS: Duration = Duration::from_millis(20);
+/// Members dialled in one tick.
+const DIALS_MAX: usize = 4;
 /// How often round trips are read from connections.
 const MEASURE: Duration = Duration::from_secs(1);
 /// How long a part of a configuration is kept for the next donor.
@@ -131,6 +133,7 @@ impl Engine {
         };
         tracing::info!(peer, region = hello.region, %address, "connected");
         self.connected.insert(peer.clone());
+        self.count_connections();
         self.membership.connected(&peer, address);
         self.shared.known(|known| known.coverage.forget(&peer));
         self.hear(Heard::Connected(hello));
@@ -143,9 +146,14 @@ impl Engine {
             return;
         }
         tracing::info!(peer, why, "disconnected");
+        self.count_connections();
         self.membership.disconnected(peer);
         self.hear(Heard::Disconnected { node_id: peer.to_owned() });
         self.feed(Input::Disconnected { peer: peer.to_owned() });
+    }
+
+    fn count_connections(&self) {
+        self.shared.counts.connections.store(self.connected.len() as u64, Ordering::Relaxed);
     }
 
     fn frame(&mut self, peer: String, frame: Frame) {
@@ -258,11 +266,7 @@ impl Engine {
         }
         self.feed(Input::Tick);
         self.transfers.expire(now);
-        for address in self.shared.known(|known| known.members.to_dial(now_ms(now))) {
-            if let Ok(address) = address.parse() {
-                self.mesh().dial(address);
-            }
-        }
+        self.dial(now);
         self.seek(now);
         if now >= self.measure_at {
             self.measure_at = now + MEASURE;
@@ -270,6 +274,18 @@ impl Engine {
         }
         // Somebody may have died, which is nothing that arrives.
         self.shared.changed();
+    }
+
+    /// Others are dialled in a later tick: when many are missing at once, handshakes that are all begun together starve
+    /// each other, and none ends in time.
+    fn dial(&mut self, now: Duration) {
+        let mut due = self.shared.known(|known| known.members.to_dial(now_ms(now)));
+        // Begins somewhere else each time, so that nobody is always among the first.
+        let shift = usize::try_from(now_ms(now)).unwrap_or(0) % due.len().max(1);
+        due.rotate_left(shift);
+        for address in due.iter().filter_map(|address| address.parse().ok()).take(DIALS_MAX) {
+            self.mesh().dial(address);
+        }
     }
 
     fn seek(&mut self, now: Duration) {

@@ -33,6 +33,8 @@ pub struct Known {
 /// What the transport cannot count.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// That are up now.
+    pub connections: AtomicU64,
     pub repairs: AtomicU64,
     pub wholes_taken: AtomicU64,
     pub epochs_adopted: AtomicU64,
@@ -81,6 +83,7 @@ impl Cluster for Shared {
     fn figures(&self) -> Figures {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Figures {
+            connections: count(&self.counts.connections),
             repairs: count(&self.counts.repairs),
             wholes_taken: count(&self.counts.wholes_taken),
             epochs_adopted: count(&self.counts.epochs_adopted),

@@ -15,7 +15,7 @@ use super::*;
 use crate::cluster::core::view::State;
 use crate::cluster::transport::Identity;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// More transactions than anybody keeps one by one.
 const MANY: u64 = 1_500;
 
@@ -180,6 +180,7 @@ async fn nodes_find_each_other_from_one_seed() {
     for node in &nodes {
         let view = node.cluster.view();
         assert_eq!(view.nodes[0].node_id, view.me);
+        assert_eq!(node.cluster.figures().connections, 4);
         for member in &view.nodes {
             assert_eq!(member.hostname, format!("host of {}", member.node_id), "{}", view.me);
         }
