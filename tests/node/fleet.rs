@@ -99,10 +99,15 @@ impl Fleet {
     }
 
     /// Waits for a condition; answers how long that took.
-    pub fn until(&self, complaint: &str, mut condition: impl FnMut(&Self) -> bool) -> Duration {
+    pub fn until(&self, complaint: &str, condition: impl FnMut(&Self) -> bool) -> Duration {
+        self.within(PATIENCE, complaint, condition)
+    }
+
+    /// As `until`, for what may take longer or must not take so long.
+    pub fn within(&self, limit: Duration, complaint: &str, mut condition: impl FnMut(&Self) -> bool) -> Duration {
         let began = Instant::now();
         while !condition(self) {
-            assert!(began.elapsed() < PATIENCE, "{complaint}\n{}", self.told());
+            assert!(began.elapsed() < limit, "{complaint}\n{}", self.told());
             sleep(Duration::from_millis(5));
         }
         began.elapsed()
