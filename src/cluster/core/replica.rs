@@ -26,7 +26,8 @@ use crate::cluster::core::replica::peer::Peer;
 use crate::cluster::core::replica::ring::Ring;
 use crate::cluster::core::replica::waiting::{Early, Promised};
 
-/// The member of `Spans::more` by which a frame answers a pull; no content. All other spans are pushes.
+/// The member of `Pull::more` that tells pulls of a connection apart, 8 bytes; and of `Spans::more` and `Whole::more` by
+/// which a frame answers that pull. Spans without it are pushes.
 pub const ANSWER: u16 = 0;
 
 /// How long news may be on its way before it is asked for.
@@ -127,11 +128,20 @@ pub struct Replica {
     early: Early,
     ring: Ring,
     peers: BTreeMap<String, Peer>,
-    /// The one pull that is out, and since when.
-    pull: Option<(String, u64)>,
+    /// The one pull that is out.
+    pull: Option<Asked>,
+    pulls: u64,
     fetch: Option<Transfer>,
     /// Since when somebody is known to have more.
     behind_ms: Option<u64>,
+}
+
+/// A pull that was not answered yet.
+#[derive(Debug)]
+struct Asked {
+    donor: String,
+    number: u64,
+    since_ms: u64,
 }
 
 /// A whole on its way.
@@ -155,6 +165,7 @@ impl Replica {
             ring: Ring::default(),
             peers: BTreeMap::new(),
             pull: None,
+            pulls: 0,
             fetch: None,
             behind_ms: None,
         }
@@ -184,7 +195,7 @@ impl Replica {
         let promised = self.promised.until_ms();
         let early = self.early.until_ms();
         let fetch = self.fetch.as_ref().map(|transfer| transfer.since_ms + FETCH_MS);
-        let pull = self.pull.as_ref().map(|(_, since_ms)| since_ms + WATCHDOG_MS);
+        let pull = self.pull.as_ref().map(|asked| asked.since_ms + WATCHDOG_MS);
         let next = match (fetch.or(pull), self.behind_ms) {
             (None, Some(behind_ms)) => {
                 let free = self.ahead(u64::MAX).map(|(_, peer)| peer.not_before_ms()).min();
@@ -213,7 +224,7 @@ impl Replica {
 
     /// A pull to this peer will not be answered. A transfer says so itself.
     fn leave_donor(&mut self, peer: &str) {
-        self.pull.take_if(|(donor, _)| donor == peer);
+        self.pull.take_if(|asked| asked.donor == peer);
     }
 
     fn beat(&mut self, name: String, beat: &Beat, now_ms: u64, out: &mut Vec<Output>) {
@@ -230,7 +241,7 @@ impl Replica {
         }
         let Some(peer) = self.peers.get_mut(&name) else { return };
         peer.stands(&spans.vector);
-        let answers = member(&spans.more, ANSWER).is_some() && self.pull.take_if(|(donor, _)| *donor == name).is_some();
+        let answers = self.is_answer(&name, &spans.more);
         let before = self.reach.1;
         let mut takes = Vec::new();
         for span in spans.spans {
@@ -285,23 +296,25 @@ impl Replica {
             let busy = Busy { retry_after_ms: PULLS_PAUSE_MS, more: More::new() };
             return out.push(Output::Send { peer: name, frame: Frame::Busy(busy) });
         }
+        let number = member(&pull.more, ANSWER).filter(|number| number.len() <= 8);
+        let echo: More = number.map(|number| (ANSWER, number.to_vec())).into_iter().collect();
         let nothing = pull.vector.covers(&self.vector);
         let range = if nothing { Some(Vec::new()) } else { self.ring.range(&pull.vector, &self.vector) };
         let Some(mut frames) = range else {
-            let whole = Whole { vector: self.vector.clone(), more: More::new() };
+            let whole = Whole { vector: self.vector.clone(), more: echo };
             return out.push(Output::Send { peer: name, frame: Frame::Whole(whole) });
         };
         let last = frames.pop().unwrap_or_default();
         for spans in frames {
             out.push(self.send(&name, spans, More::new()));
         }
-        out.push(self.send(&name, last, vec![(ANSWER, Vec::new())]));
+        out.push(self.send(&name, last, echo));
     }
 
     fn whole(&mut self, name: String, whole: Whole, now_ms: u64, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(&name) else { return };
         peer.stands(&whole.vector);
-        if self.pull.take_if(|(donor, _)| *donor == name).is_none() || self.fetch.is_some() {
+        if !self.is_answer(&name, &whole.more) || self.fetch.is_some() {
             return;
         }
         if self.reach.0.covers(&whole.vector) {
@@ -385,8 +398,8 @@ impl Replica {
         if self.promised.expire(now_ms) {
             self.reach_anew();
         }
-        if let Some((donor, _)) = self.pull.take_if(|(_, since_ms)| now_ms >= *since_ms + WATCHDOG_MS)
-            && let Some(peer) = self.peers.get_mut(&donor)
+        if let Some(asked) = self.pull.take_if(|asked| now_ms >= asked.since_ms + WATCHDOG_MS)
+            && let Some(peer) = self.peers.get_mut(&asked.donor)
         {
             peer.failed(now_ms);
         }
@@ -412,9 +425,17 @@ impl Replica {
         if let Some(peer) = self.peers.get_mut(&donor) {
             peer.asked(now_ms);
         }
-        let pull = Pull { vector: self.reach.0.clone(), more: More::new() };
-        self.pull = Some((donor.clone(), now_ms));
+        self.pulls += 1;
+        // What is promised is asked for again, as a keeper that fails must not make this node claim what it lacks.
+        let pull = Pull { vector: self.vector.clone(), more: vec![(ANSWER, self.pulls.to_le_bytes().to_vec())] };
+        self.pull = Some(Asked { donor: donor.clone(), number: self.pulls, since_ms: now_ms });
         out.push(Output::Send { peer: donor, frame: Frame::Pull(pull) });
+    }
+
+    /// Whether a frame answers the pull that is out, which is over then. One that comes too late answers none.
+    fn is_answer(&mut self, from: &str, more: &More) -> bool {
+        let number = member(more, ANSWER);
+        self.pull.take_if(|asked| asked.donor == from && number == Some(&asked.number.to_le_bytes()[..])).is_some()
     }
 
     /// Peers that have something we lack, as far as they said.

@@ -70,6 +70,9 @@ impl Peer {
 
     /// Whether it has something that is not within `reach`, our position with its revision and digest.
     pub fn is_ahead(&self, (reach, revision, digest): (&Vector, Revision, u64), now_ms: u64) -> bool {
+        if self.digest == digest {
+            return false;
+        }
         if let Some(vector) = &self.vector {
             return !reach.covers(vector);
         }
@@ -77,7 +80,7 @@ impl Peer {
             return self.revision.epoch > revision.epoch;
         }
         let late = self.differs_ms.is_some_and(|since| now_ms >= since + DIFFERS_MS);
-        self.digest != digest && self.beat_sequence > 0 && (self.revision.number >= revision.number || late)
+        self.beat_sequence > 0 && (self.revision.number >= revision.number || late)
     }
 
     pub fn differs_until_ms(&self) -> Option<u64> {

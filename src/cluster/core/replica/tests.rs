@@ -51,8 +51,8 @@ fn to(output: &Output) -> Option<&str> {
     }
 }
 
-fn answer() -> More {
-    vec![(ANSWER, Vec::new())]
+fn answer(number: u64) -> More {
+    vec![(ANSWER, number.to_le_bytes().to_vec())]
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_gap_is_asked_for_after_a_moment_and_donors_rotate() {
     assert_eq!(pulled(&first), ["a"]);
     let second = replica.on(Input::Tick, replica.wake_ms());
     assert_eq!(pulled(&second), ["b"]);
-    let got = push(&mut replica, "b", vec![span("w", 1, 3)], ahead, answer(), 3_000);
+    let got = push(&mut replica, "b", vec![span("w", 1, 3)], ahead, answer(2), 3_000);
     assert_eq!(got, [Output::Take { spans: vec![span("w", 1, 3)] }]);
 }
 
@@ -104,15 +104,13 @@ fn a_range_is_served_from_the_ring_and_the_whole_where_it_is_gone() {
     replica.on(Input::Local { span: span("me", 5, 6) }, 0);
     replica.on(Input::Local { span: span("me", 6, 8) }, 0);
     let pull = |replica: &mut Replica, at| {
-        let pull = Pull { vector: at, more: More::new() };
+        let pull = Pull { vector: at, more: answer(7) };
         replica.on(Input::Pull { peer: "a".into(), pull }, 0).remove(0)
     };
-    let spans = Spans { spans: vec![span("me", 6, 8)], vector: vector(&[("me", 8)]), more: answer() };
+    let spans = Spans { spans: vec![span("me", 6, 8)], vector: vector(&[("me", 8)]), more: answer(7) };
     assert_eq!(pull(&mut replica, vector(&[("me", 6)])), Output::Send { peer: "a".into(), frame: Frame::Spans(spans) });
-    let whole = Output::Send {
-        peer: "a".into(),
-        frame: Frame::Whole(Whole { vector: vector(&[("me", 8)]), more: More::new() }),
-    };
+    let whole =
+        Output::Send { peer: "a".into(), frame: Frame::Whole(Whole { vector: vector(&[("me", 8)]), more: answer(7) }) };
     assert_eq!(pull(&mut replica, vector(&[("me", 4)])), whole);
     assert_eq!(pull(&mut replica, Vector::default()), whole, "an older epoch takes the whole");
 }
@@ -123,7 +121,7 @@ fn a_greater_epoch_is_fetched_whole() {
     let restored = Vector { epoch: 2, counts: [(String::new(), 4)].into() };
     hear(&mut replica, "a", 1, &restored, 0);
     assert_eq!(pulled(&replica.on(Input::Tick, GRACE_MS)), ["a"]);
-    let whole = Whole { vector: restored.clone(), more: More::new() };
+    let whole = Whole { vector: restored.clone(), more: answer(1) };
     let out = replica.on(Input::Whole { peer: "a".into(), whole }, 50);
     assert_eq!(out, [Output::Fetch { peer: "a".into() }]);
     assert_eq!(replica.on(Input::Taken { vector: restored.clone() }, 60), []);
@@ -145,11 +143,11 @@ fn liars_are_expelled() {
             continue;
         }
         answers += 1;
-        if expelled(&push(&mut replica, "c", vec![span("w", 1, 2)], vector(&[("w", 5)]), answer(), now_ms)) {
+        if expelled(&push(&mut replica, "c", vec![span("w", 1, 2)], vector(&[("w", 5)]), answer(answers), now_ms)) {
             break;
         }
     }
-    assert_eq!(answers, STRIKES_MAX, "old data again and again");
+    assert_eq!(answers, u64::from(STRIKES_MAX), "old data again and again");
 }
 
 #[test]
