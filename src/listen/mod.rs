@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod bind;
 pub mod tls;
+pub mod trust;
 
 use std::sync::atomic::AtomicU64;
 

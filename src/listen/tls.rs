@@ -309,11 +309,8 @@ mod tests {
 
     /// A rustls client that trusts everything and tells what it saw, without a socket.
     mod client {
-        use rustls::DigitallySignedStruct;
-        use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-        use rustls::pki_types::{CertificateDer, UnixTime};
-
         use super::*;
+        use crate::listen::trust::AcceptAny;
 
         #[derive(Debug, PartialEq, Eq)]
         pub(super) struct Seen {
@@ -342,52 +339,14 @@ mod tests {
 
         fn trusting() -> Arc<rustls::ClientConfig> {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Trusting))
+                .with_custom_certificate_verifier(Arc::new(AcceptAny::new(provider)))
                 .with_no_client_auth();
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             Arc::new(config)
-        }
-
-        #[derive(Debug)]
-        struct Trusting;
-
-        impl ServerCertVerifier for Trusting {
-            fn verify_server_cert(
-                &self,
-                _: &CertificateDer<'_>,
-                _: &[CertificateDer<'_>],
-                _: &ServerName<'_>,
-                _: &[u8],
-                _: UnixTime,
-            ) -> Result<ServerCertVerified, rustls::Error> {
-                Ok(ServerCertVerified::assertion())
-            }
-
-            fn verify_tls12_signature(
-                &self,
-                _: &[u8],
-                _: &CertificateDer<'_>,
-                _: &DigitallySignedStruct,
-            ) -> Result<HandshakeSignatureValid, rustls::Error> {
-                Ok(HandshakeSignatureValid::assertion())
-            }
-
-            fn verify_tls13_signature(
-                &self,
-                _: &[u8],
-                _: &CertificateDer<'_>,
-                _: &DigitallySignedStruct,
-            ) -> Result<HandshakeSignatureValid, rustls::Error> {
-                Ok(HandshakeSignatureValid::assertion())
-            }
-
-            fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-                vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256]
-            }
         }
 
         /// The one DNS name of a certificate made above, found by its tag in the DER.

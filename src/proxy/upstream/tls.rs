@@ -17,6 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::listen::trust::AcceptAny;
+
 /// Kong: `tls_verify_depth` null.
 const DEFAULT_DEPTH: u32 = 1;
 /// Depths with a configuration of their own; deeper ones share the last.
@@ -71,7 +73,7 @@ impl Tls {
 
     fn make(&self, verify: Verify) -> Result<ClientConfig, String> {
         let verifier: Arc<dyn ServerCertVerifier> = match verify {
-            Verify::Nothing => Arc::new(AcceptAny { provider: self.provider.clone() }),
+            Verify::Nothing => Arc::new(AcceptAny::new(self.provider.clone())),
             Verify::Depth(depth) => Arc::new(Limited { inner: self.chain_verifier()?, depth }),
         };
         Ok(ClientConfig::builder_with_provider(self.provider.clone())
@@ -132,56 +134,8 @@ impl ServerCertVerifier for Limited {
     }
 }
 
-/// Accepts every certificate, even one that cannot be parsed, as Kong does without `tls_verify`.
-///
-/// Who does not ask for a certificate's issuer gains nothing from checking that the peer has its key.
-struct AcceptAny {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 impl fmt::Debug for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limited").field("depth", &self.depth).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for AcceptAny {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AcceptAny")
     }
 }

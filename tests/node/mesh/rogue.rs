@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tidegate::cluster::transport::Identity;
 use tidegate::cluster::transport::identity;
 use tidegate::cluster::transport::identity::Credentials;
+use tidegate::listen::trust::AcceptAny;
 use tidegate_proto::frame::{Frame, Hello};
 
 /// What a rogue takes that does not read, in bytes.
@@ -26,17 +24,13 @@ pub struct Rogue {
     _endpoint: Endpoint,
 }
 
-/// Believes any server.
-#[derive(Debug)]
-struct Gullible;
-
 /// Dials with the certificate that a node of this identity has, or none.
 pub async fn dial(address: SocketAddr, shown: Option<(&Identity, &str)>) -> Result<Rogue, ConnectionError> {
     let builder = rustls::ClientConfig::builder_with_provider(identity::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Gullible));
+        .with_custom_certificate_verifier(Arc::new(AcceptAny::new(identity::provider())));
     let mut tls = match shown {
         None => builder.with_no_client_auth(),
         Some((identity, node_id)) => {
@@ -80,40 +74,5 @@ impl Rogue {
     /// Waits for the node to close the connection.
     pub async fn end(&self) -> ConnectionError {
         tokio::time::timeout(crate::mesh::PATIENCE, self.connection.closed()).await.expect("an end in time")
-    }
-}
-
-impl ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _between: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        identity::provider().signature_verification_algorithms.supported_schemes()
     }
 }
