@@ -97,7 +97,7 @@ impl Members {
             Heard::Beat { node_id, beat } => self.beat(&node_id, &beat, now_ms),
             Heard::Frame { node_id } => self.sign_of_life(&node_id, now_ms),
             Heard::Left { node_id } => {
-                if let Some(known) = self.roster.get_mut(&node_id) {
+                if let Some(known) = self.roster.known_mut(&node_id) {
                     known.left_ms = Some(now_ms);
                 }
             }
@@ -109,7 +109,7 @@ impl Members {
                 }
             }
             Heard::Rtt { node_id, rtt_ms } => {
-                if let Some(known) = self.roster.get_mut(&node_id) {
+                if let Some(known) = self.roster.known_mut(&node_id) {
                     known.rtt_ms = (rtt_ms.is_finite() && rtt_ms >= 0.0).then_some(rtt_ms);
                 }
             }
@@ -186,7 +186,7 @@ impl Members {
 
     /// Frames of a connection that belongs to an incarnation which was replaced say nothing about the new one.
     fn beat(&mut self, node_id: &str, beat: &Beat, now_ms: u64) {
-        let Some(known) = self.roster.get_mut(node_id).filter(|known| known.is_current()) else { return };
+        let Some(known) = self.roster.known_mut(node_id).filter(|known| known.is_current()) else { return };
         let Some(link) = known.link.as_mut() else { return };
         if beat.sequence <= link.heard_sequence {
             return;
@@ -199,7 +199,7 @@ impl Members {
     }
 
     fn sign_of_life(&mut self, node_id: &str, now_ms: u64) {
-        if let Some(known) = self.roster.get_mut(node_id).filter(|known| known.is_current()) {
+        if let Some(known) = self.roster.known_mut(node_id).filter(|known| known.is_current()) {
             known.heard_ms = Some(now_ms);
         }
     }

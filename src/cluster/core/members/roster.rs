@@ -73,7 +73,7 @@ impl Roster {
         Self { members: BTreeMap::new(), forgotten: BTreeMap::new(), jitter: Jitter(seed) }
     }
 
-    pub fn get_mut(&mut self, node_id: &str) -> Option<&mut Known> {
+    pub fn known_mut(&mut self, node_id: &str) -> Option<&mut Known> {
         self.members.get_mut(node_id)
     }
 
