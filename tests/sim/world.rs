@@ -473,7 +473,7 @@ impl World {
         self.feed(index, Input::Tick);
         let now_ms = self.now_us / 1_000;
         let Some(process) = self.nodes[index].process.as_mut() else { return };
-        let mut addresses = process.members.to_dial(now_ms);
+        let mut addresses = process.members.due_to_dial(now_ms);
         if process.links.is_empty() {
             // The seeds: the first nodes, whoever they are.
             addresses.extend(self.nodes.iter().take(3).map(|node| node.address.clone()));

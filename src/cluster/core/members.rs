@@ -132,9 +132,9 @@ impl Members {
     }
 
     /// Addresses that should be dialled now: known members without a connection, with pauses between tries.
-    pub fn to_dial(&mut self, now_ms: u64) -> Vec<String> {
+    pub fn due_to_dial(&mut self, now_ms: u64) -> Vec<String> {
         self.roster.forget(now_ms);
-        self.roster.to_dial(now_ms)
+        self.roster.due_to_dial(now_ms)
     }
 
     /// Beats that are due now: (peer, beat). One a second to everybody, and one at once when the position changed.

@@ -279,7 +279,7 @@ impl Engine {
     /// Others are dialled in a later tick: when many are missing at once, handshakes that are all begun together starve
     /// each other, and none ends in time.
     fn dial(&mut self, now: Duration) {
-        let mut due = self.shared.known(|known| known.members.to_dial(now_ms(now)));
+        let mut due = self.shared.known(|known| known.members.due_to_dial(now_ms(now)));
         // Begins somewhere else each time, so that nobody is always among the first.
         let shift = usize::try_from(now_ms(now)).unwrap_or(0) % due.len().max(1);
         due.rotate_left(shift);
@@ -294,7 +294,7 @@ impl Engine {
             let found = self.found.clone();
             tokio::spawn(async move { found.send(look_up(names).await).await });
         }
-        for address in self.seeds.to_dial(alive, &self.membership.addresses(), now) {
+        for address in self.seeds.due_to_dial(alive, &self.membership.addresses(), now) {
             self.mesh().dial(address);
         }
     }

@@ -19,10 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// More transactions than anybody keeps one by one.
 const MANY: u64 = 1_500;
 
+/// Records by kind and id.
+type Held = BTreeMap<(String, [u8; 16]), WholeRecord>;
+
 /// Entities where every node writes: the greatest (time, origin) of each wins.
 struct Model {
     name: String,
-    held: Mutex<(Vector, BTreeMap<(String, [u8; 16]), WholeRecord>)>,
+    held: Mutex<(Vector, Held)>,
     spans: broadcast::Sender<Arc<Span>>,
 }
 
@@ -50,7 +53,7 @@ impl Model {
     }
 }
 
-fn apply(held: &mut (Vector, BTreeMap<(String, [u8; 16]), WholeRecord>), span: &Span) {
+fn apply(held: &mut (Vector, Held), span: &Span) {
     let (vector, records) = held;
     if span.epoch != vector.epoch || !(span.after..span.upto).contains(&vector.count(&span.origin)) {
         return;
@@ -63,7 +66,7 @@ fn apply(held: &mut (Vector, BTreeMap<(String, [u8; 16]), WholeRecord>), span: &
     vector.advance(&span.origin, span.upto);
 }
 
-fn merge(records: &mut BTreeMap<(String, [u8; 16]), WholeRecord>, record: WholeRecord) {
+fn merge(records: &mut Held, record: WholeRecord) {
     let standing = records.entry((record.kind.clone(), record.id)).or_insert_with(|| record.clone());
     if (standing.time, &standing.origin) < (record.time, &record.origin) {
         *standing = record;

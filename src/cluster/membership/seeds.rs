@@ -60,7 +60,7 @@ impl Seeds {
     }
 
     /// Addresses to dial now: those of nobody in `connected`.
-    pub fn to_dial(&mut self, peers_alive: usize, connected: &[SocketAddr], now: Duration) -> Vec<SocketAddr> {
+    pub fn due_to_dial(&mut self, peers_alive: usize, connected: &[SocketAddr], now: Duration) -> Vec<SocketAddr> {
         let pause = match peers_alive {
             0 => DIAL_ALONE,
             alive if alive < ENOUGH => DIAL_LONELY,
@@ -134,10 +134,10 @@ mod tests {
     fn everybody_but_this_node_and_its_peers_is_dialled() {
         let mut seeds = seeds();
         seeds.found([address(1), address(2), address(3)]);
-        assert_eq!(seeds.to_dial(0, &[], at(0)), [address(2), address(3)]);
-        assert!(seeds.to_dial(0, &[], at(499)).is_empty());
-        assert_eq!(seeds.to_dial(0, &[address(2)], at(500)), [address(3)]);
-        assert!(seeds.to_dial(1, &[address(2)], at(999)).is_empty());
+        assert_eq!(seeds.due_to_dial(0, &[], at(0)), [address(2), address(3)]);
+        assert!(seeds.due_to_dial(0, &[], at(499)).is_empty());
+        assert_eq!(seeds.due_to_dial(0, &[address(2)], at(500)), [address(3)]);
+        assert!(seeds.due_to_dial(1, &[address(2)], at(999)).is_empty());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         seeds.found([address(2)]);
         seeds.found([]);
         seeds.found([address(1)]);
-        assert_eq!(seeds.to_dial(0, &[], at(0)), [address(2)]);
+        assert_eq!(seeds.due_to_dial(0, &[], at(0)), [address(2)]);
     }
 
     #[tokio::test]

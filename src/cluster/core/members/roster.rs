@@ -120,7 +120,7 @@ impl Roster {
 
     /// Members without a connection whose pause is over. Where a member with a connection lives nobody else does:
     /// addresses get used again.
-    pub fn to_dial(&mut self, now_ms: u64) -> Vec<String> {
+    pub fn due_to_dial(&mut self, now_ms: u64) -> Vec<String> {
         let connected = self.members.values().filter(|known| known.has_link());
         let taken: BTreeSet<String> = connected.map(|known| known.facts.address.clone()).collect();
         let mut due = Vec::new();

@@ -52,8 +52,8 @@ fn silence_makes_suspect_then_dead_then_forgotten() {
         assert_eq!(state(&members, "a", now_ms), Some((expected, 7)), "{now_ms}");
     }
     members.on(Heard::Disconnected { node_id: "a".into() }, 9_001);
-    assert!(!members.to_dial(3_600_000).is_empty());
-    members.to_dial(3_700_000);
+    assert!(!members.due_to_dial(3_600_000).is_empty());
+    members.due_to_dial(3_700_000);
     assert_eq!(members.len(), 0);
     members.on(hint("a", 7), 3_700_001);
     assert_eq!(members.len(), 0, "hearsay does not bring the forgotten back");
@@ -82,7 +82,7 @@ fn who_left_stays_left_until_it_starts_again() {
     hear_beat(&mut members, "a", 1, 20);
     members.on(Heard::Disconnected { node_id: "a".into() }, 20);
     assert_eq!(state(&members, "a", 20), Some((State::Left, 1)));
-    assert_eq!(members.to_dial(10_000), Vec::<String>::new());
+    assert_eq!(members.due_to_dial(10_000), Vec::<String>::new());
     members.on(Heard::Connected(hello("a", 2)), 30);
     assert_eq!(state(&members, "a", 30), Some((State::Alive, 2)));
 }
@@ -116,7 +116,7 @@ fn dials_repeat_with_pauses_and_spare_addresses_that_are_taken() {
     members.on(hint("a", 1), 0);
     let mut dials = Vec::new();
     for now_ms in 0..2_000 {
-        dials.extend(members.to_dial(now_ms).iter().map(|_| now_ms));
+        dials.extend(members.due_to_dial(now_ms).iter().map(|_| now_ms));
     }
     assert_eq!(dials[0], 0);
     let pauses: Vec<u64> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -124,7 +124,7 @@ fn dials_repeat_with_pauses_and_spare_addresses_that_are_taken() {
     let mut taken = hello("b", 1);
     taken.address = hello("a", 1).address;
     members.on(Heard::Connected(taken), 2_000);
-    assert_eq!(members.to_dial(3_000), Vec::<String>::new());
+    assert_eq!(members.due_to_dial(3_000), Vec::<String>::new());
 }
 
 #[test]
