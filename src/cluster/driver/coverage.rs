@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_proto::Vector;
-use tidegate_proto::frame::Beat;
+use tidegate_proto::frame::{Beat, NAME_LEN_MAX};
 
 /// The member of `Beat::more` with how many transactions of the receiver are in: 8 bytes, big endian.
 pub const ACKNOWLEDGED: u16 = 1;
@@ -23,11 +23,19 @@ pub struct Coverage {
     one_history: bool,
     own: VecDeque<(u64, Vector)>,
     peers: BTreeMap<String, Vector>,
+    /// (epoch, transactions of this node) that peers acknowledged.
+    acknowledged: BTreeMap<String, (u64, u64)>,
 }
 
 impl Coverage {
     pub fn new(me: &str, one_history: bool) -> Self {
-        Self { me: me.to_owned(), one_history, own: VecDeque::new(), peers: BTreeMap::new() }
+        Self {
+            me: me.to_owned(),
+            one_history,
+            own: VecDeque::new(),
+            peers: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+        }
     }
 
     /// This node stands at `vector`, whose digest is `digest`.
@@ -48,10 +56,9 @@ impl Coverage {
         if let Some((_, vector)) = self.own.iter().rev().find(|(digest, _)| *digest == beat.digest) {
             return self.stands(peer, vector.clone());
         }
-        let Some(count) = acknowledged(beat) else { return };
-        let mut vector = Vector { epoch: beat.revision.epoch, counts: BTreeMap::new() };
-        vector.advance(&self.me, count);
-        self.stands(peer, vector);
+        if let Some(count) = acknowledged(beat) {
+            self.acknowledged.insert(peer.to_owned(), (beat.revision.epoch, count));
+        }
     }
 
     /// A frame of `peer` said where it stands.
@@ -67,21 +74,35 @@ impl Coverage {
     /// A peer that comes back may have less than before: its disk may be another.
     pub fn forget(&mut self, peer: &str) {
         self.peers.remove(peer);
+        self.acknowledged.remove(peer);
     }
 
     /// Whether `peer` has everything in `vector`, or at least everything that this node wrote of it.
     pub fn covers(&self, peer: &str, vector: &Vector) -> bool {
-        let Some(known) = self.peers.get(peer) else { return false };
-        let written = vector.count(&self.me);
-        known.covers(vector) || written > 0 && known.epoch == vector.epoch && known.count(&self.me) >= written
+        let written = written(&self.me, vector);
+        let acknowledged = self.acknowledged.get(peer).copied().unwrap_or_default();
+        self.peers.get(peer).is_some_and(|known| known.covers(vector))
+            || written > 0 && acknowledged >= (vector.epoch, written)
     }
 
     /// How many transactions of `peer` are in `vector`, as a beat to that peer says it.
     pub fn acknowledge(&self, peer: &str, vector: &Vector, beat: &mut Beat) {
         if !self.one_history {
-            beat.more.push((ACKNOWLEDGED, vector.count(peer).to_be_bytes().to_vec()));
+            beat.more.push((ACKNOWLEDGED, written(peer, vector).to_be_bytes().to_vec()));
         }
     }
+}
+
+/// How many transactions of a node are in: those of all disks that it has had.
+fn written(node: &str, vector: &Vector) -> u64 {
+    let of_node = vector.counts.iter().filter(|(origin, _)| is_of(origin, node));
+    of_node.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
+
+/// The embedded store calls its history `NODE.PART`, with a node id that is too long cut short.
+fn is_of(origin: &str, node: &str) -> bool {
+    let name = origin.rsplit_once('.').map_or(origin, |(name, _)| name);
+    name == node || origin == node || (origin.len() == NAME_LEN_MAX && node.starts_with(name))
 }
 
 fn acknowledged(beat: &Beat) -> Option<u64> {
@@ -142,10 +163,10 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_enough_while_others_write_too() {
         let (mut here, there) = (Coverage::new("a", false), Coverage::new("b", false));
-        let wanted = vector(&[("a", 5), ("c", 9)]);
+        let wanted = vector(&[("a.1f", 3), ("a.2e", 2), ("c.1", 9)]);
         for (has, covered) in [(4, false), (5, true)] {
             let mut beat = beat(Revision::new(1, 99), 1234);
-            there.acknowledge("a", &vector(&[("a", has), ("b", 100)]), &mut beat);
+            there.acknowledge("a", &vector(&[("a.1f", has - 2), ("a.2e", 2), ("a.b.3d", 7), ("b.1", 100)]), &mut beat);
             here.beat("b", &beat);
             assert_eq!(here.covers("b", &wanted), covered);
         }
