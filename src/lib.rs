@@ -1,7 +1,8 @@
 //! Tidegate: an API gateway that speaks Kong's Admin API. `ARCHITECTURE.md` is the map.
 //!
 //! Modules stand on floors, lower first, and import from lower floors only (`tests/tidy.rs` keeps it so):
-//! `entity` · `router` `balancer` `counter` `listen` · `plugin` · `snapshot` `store` · `proxy` `admin` · `node`.
+//! `entity` · `router` `balancer` `counter` `listen` · `plugin` `cluster::core` · `snapshot` `store` · `proxy` `cluster`
+//! `admin` · `node`.
 
 pub mod admin;
 pub mod balancer;
