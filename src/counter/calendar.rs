@@ -1,6 +1,9 @@
-//! Where windows start and end: in UTC, at the starts of the calendar's seconds, minutes, hours, days, months and years.
+//! Windows: in UTC, at the starts of the calendar's seconds, minutes, hours, days, months and years, told apart by
+//! number.
 //!
-//! Plain arithmetic, since a limit by month asks for it on every request; a date library agrees with it in the tests.
+//! A window is its period and how many of them passed since 1970. Every node finds the same number for the same time,
+//! so it can stand in a counter's word and in a frame, where a start in seconds would need twice the bits. Plain
+//! arithmetic, since a limit by month asks for it on every request; a date library agrees with it in the tests.
 
 use crate::counter::Period;
 
@@ -9,63 +12,90 @@ const DAY_S: u64 = 86_400;
 const ERA_DAYS: u64 = 146_097;
 const ERA_YEARS: u64 = 400;
 
-/// A window in Unix seconds; `end_s` is the first second after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub start_s: u64,
-    pub end_s: u64,
+/// One window by its number: Unix seconds divided by the length; months and years counted since January 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    pub period: Period,
+    pub number: u32,
 }
 
-/// The window that holds `now_s`.
-pub(crate) fn window(period: Period, now_s: u64) -> Span {
-    match period {
-        Period::Second | Period::Minute | Period::Hour | Period::Day => {
-            let length = period.length_s();
-            let start_s = now_s - now_s % length;
-            Span { start_s, end_s: start_s.saturating_add(length) }
+impl Window {
+    /// The window that holds `unix_s`. Windows after the last number (seconds: in the year 2106) are all that one.
+    pub fn at(period: Period, unix_s: u64) -> Window {
+        let number = match period {
+            Period::Second | Period::Minute | Period::Hour | Period::Day => unix_s / period.length_s(),
+            Period::Month => month(unix_s / DAY_S),
+            Period::Year => year(unix_s / DAY_S).0,
+        };
+        Window { period, number: u32::try_from(number).unwrap_or(u32::MAX) }
+    }
+
+    /// Its first second.
+    pub fn start_s(self) -> u64 {
+        let number = u64::from(self.number);
+        match self.period {
+            Period::Second | Period::Minute | Period::Hour | Period::Day => number * self.period.length_s(),
+            Period::Month => DAY_S * month_start(number),
+            Period::Year => DAY_S * year_start(number),
         }
-        Period::Month => month(now_s),
-        Period::Year => year(now_s).1,
     }
-}
 
-/// The year's number and span.
-fn year(now_s: u64) -> (u64, Span) {
-    let days = now_s / DAY_S;
-    let first = 1970 + days / ERA_DAYS * ERA_YEARS;
-    let mut year = first;
-    let mut start = days - days % ERA_DAYS;
-    // A year has at most 366 days, so this jump does not pass the year that is looked for; a step or two remain.
-    let jump = days % ERA_DAYS / 366;
-    year += jump;
-    start += 365 * jump + leap_years(first, year);
-    while start + days_of(year) <= days {
-        start += days_of(year);
-        year += 1;
-    }
-    (year, span(start, days_of(year)))
-}
-
-fn month(now_s: u64) -> Span {
-    let days = now_s / DAY_S;
-    let (year, Span { start_s, .. }) = year(now_s);
-    let february = days_of(year) - 337;
-    let mut start = start_s / DAY_S;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < start + length {
-            return span(start, length);
+    /// The first second after it.
+    pub fn end_s(self) -> u64 {
+        let number = u64::from(self.number) + 1;
+        match self.period {
+            Period::Second | Period::Minute | Period::Hour | Period::Day => number * self.period.length_s(),
+            Period::Month => DAY_S * month_start(number),
+            Period::Year => DAY_S * year_start(number),
         }
-        start += length;
     }
-    span(start, 31)
+
+    pub fn next(self) -> Window {
+        Window { number: self.number.saturating_add(1), ..self }
+    }
+
+    pub fn previous(self) -> Window {
+        Window { number: self.number.saturating_sub(1), ..self }
+    }
 }
 
-fn span(start_days: u64, length_days: u64) -> Span {
-    Span { start_s: start_days * DAY_S, end_s: (start_days * DAY_S).saturating_add(length_days * DAY_S) }
+/// The year's number and its first day.
+fn year(day: u64) -> (u64, u64) {
+    // A year has at most 366 days, so this guess does not pass the year that is looked for; a step or two remain.
+    let mut number = day / ERA_DAYS * ERA_YEARS + day % ERA_DAYS / 366;
+    let mut start = year_start(number);
+    while start + days_of(number) <= day {
+        start += days_of(number);
+        number += 1;
+    }
+    (number, start)
 }
 
-fn days_of(year: u64) -> u64 {
-    365 + leap_years(year, year + 1)
+fn month(day: u64) -> u64 {
+    let (year, start) = year(day);
+    let rest = day - start;
+    let month = (1..12).take_while(|&month| month_offset(year, month) <= rest).count();
+    12 * year + month as u64
+}
+
+/// First day of a year, counted from 1970.
+fn year_start(number: u64) -> u64 {
+    365 * number + leap_years(1970, 1970 + number)
+}
+
+fn month_start(number: u64) -> u64 {
+    year_start(number / 12) + month_offset(number / 12, number % 12)
+}
+
+/// Days of the year before its month, which is counted from 0.
+fn month_offset(year: u64, month: u64) -> u64 {
+    const BEFORE: [u16; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let leap = if month > 1 { days_of(year) - 365 } else { 0 };
+    u64::from(BEFORE[month as usize % 12]) + leap
+}
+
+fn days_of(number: u64) -> u64 {
+    365 + leap_years(1970 + number, 1971 + number)
 }
 
 /// Leap years in `from..to`.
@@ -97,38 +127,50 @@ mod tests {
             (Period::Year, "2000-12-31T23:59:59Z", "2000-01-01T00:00:00Z", "2001-01-01T00:00:00Z"),
             (Period::Year, "1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1971-01-01T00:00:00Z"),
         ] {
-            let expected = Span { start_s: at(start), end_s: at(end) };
-            assert_eq!(window(period, at(now)), expected, "{period:?} {now}");
+            let window = Window::at(period, at(now));
+            assert_eq!((window.start_s(), window.end_s()), (at(start), at(end)), "{period:?} {now}");
         }
     }
 
     #[test]
     fn the_end_of_time_is_survived() {
         for period in Period::ALL {
-            let Span { start_s, end_s } = window(period, u64::MAX);
-            assert_eq!((start_s < u64::MAX, end_s), (period != Period::Second, u64::MAX), "{period:?}");
+            let last = Window::at(period, u64::MAX);
+            assert_eq!((last.number, last.next().number), (u32::MAX, u32::MAX), "{period:?}");
+            assert!(last.start_s() < last.end_s(), "{period:?}");
         }
     }
 
     proptest! {
-        /// Up to the year 9999, where the library ends.
+        /// Up to the year 9999, where the library ends; seconds end in 2106.
         #[test]
         fn a_date_library_agrees(now_s in 0_u64..253_300_000_000) {
             let date = Timestamp::from_second(i64::try_from(now_s).unwrap()).unwrap().to_zoned(TimeZone::UTC);
             let second = |zoned: &jiff::Zoned| u64::try_from(zoned.timestamp().as_second()).unwrap();
             for (period, unit) in [(Period::Minute, Unit::Minute), (Period::Hour, Unit::Hour), (Period::Day, Unit::Day)] {
                 let round = jiff::ZonedRound::new().smallest(unit).mode(jiff::RoundMode::Trunc);
-                prop_assert_eq!(window(period, now_s).start_s, second(&date.round(round).unwrap()));
+                prop_assert_eq!(Window::at(period, now_s).start_s(), second(&date.round(round).unwrap()));
             }
             let month = date.first_of_month().unwrap().start_of_day().unwrap();
             let year = date.first_of_year().unwrap().start_of_day().unwrap();
-            prop_assert_eq!(window(Period::Month, now_s).start_s, second(&month));
-            prop_assert_eq!(window(Period::Year, now_s).start_s, second(&year));
+            prop_assert_eq!(Window::at(Period::Month, now_s).start_s(), second(&month));
+            prop_assert_eq!(Window::at(Period::Year, now_s).start_s(), second(&year));
+            prop_assert_eq!(i64::from(Window::at(Period::Year, now_s).number), i64::from(date.year()) - 1970);
+        }
+
+        /// CLUSTER.md 2, failure 9: a length or an expiry in the wrong unit. Windows of every period follow each other
+        /// without a gap, and every second of one finds it.
+        #[test]
+        fn windows_follow_each_other(now_s in 0_u64..u64::from(u32::MAX)) {
             for period in Period::ALL {
-                let Span { start_s, end_s } = window(period, now_s);
-                prop_assert!(start_s <= now_s && now_s < end_s);
-                prop_assert_eq!(window(period, end_s).start_s, end_s);
-                prop_assert_eq!(window(period, start_s), Span { start_s, end_s });
+                let window = Window::at(period, now_s);
+                prop_assert!(window.start_s() <= now_s && now_s < window.end_s());
+                prop_assert_eq!(window.end_s(), window.next().start_s());
+                prop_assert_eq!(Window::at(period, window.start_s()), window);
+                prop_assert_eq!(Window::at(period, window.end_s() - 1), window);
+                prop_assert_eq!(Window::at(period, window.end_s()), window.next());
+                prop_assert!(window.end_s() - window.start_s() >= period.length_s() * 28 / 30);
+                prop_assert!(window.end_s() - window.start_s() <= period.length_s() * 31 / 30 + 1);
             }
         }
     }

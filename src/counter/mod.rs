@@ -1,31 +1,29 @@
 //! Counts per fixed window, and decides: one step reads, compares and increments.
 //!
-//! Pure: `now` is an argument. A counter belongs to one window, so nothing is ever reset in place.
+//! Pure: `now` is an argument. A count is read together with the window it belongs to, so nothing of one window is ever
+//! taken for another's.
 //!
-//! All counters of a subject live in one shard, and a hit does its work under that shard's lock: of N parallel requests
-//! against a limit of L exactly L are admitted, over all periods at once. An atomic per counter lost for now: with
-//! several periods it would have to take back what it counted, and readers would see that.
-//!
-//! Memory is bounded. Windows are dropped when they have ended. When a shard is full of running ones, a new counter
-//! takes the place of the one least full among a few: what a flood of new subjects pushes out is mostly the flood, and a
-//! subject near its limit stays. A subject that was pushed out starts again from zero.
+//! The node's own count of a window only grows, and only by requests that were admitted. What the peers counted is told
+//! by one task (`publish`), and so is how it probably went on since (the forecast); the decision is made here, from these
+//! numbers alone.
 
 mod calendar;
-mod shard;
+mod plain;
 
 use std::hash::BuildHasher;
 use std::hash::Hasher;
 use std::hash::RandomState;
+use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::counter::shard::Shard;
-
-/// Locks are held for tens of nanoseconds; with this many, two cores seldom want the same.
-const SHARDS: usize = 256;
+pub use crate::counter::calendar::Window;
+use crate::counter::plain::Plain;
 
 /// A span of Kong's: a window starts at its calendar start in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,76 +44,302 @@ pub struct Limit {
     pub limit: f64,
 }
 
+/// Whose counts decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// This node's own count.
+    Local,
+    /// The counts of all nodes, and the forecast of what is not known yet.
+    Cluster,
+    /// The rights this node holds; never above the limit in the whole cluster.
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Most counters that are kept, one per subject and period.
+    pub capacity: usize,
+    /// Of the hash of subjects: the same on all nodes of a cluster, unknown to everybody else.
+    pub key: [u8; 16],
+}
+
 /// What one hit found, per limit in the order given.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     pub admitted: bool,
-    /// Usage before this hit, per limit.
+    /// Usage before this hit, per limit, as far as this node knows. It never falls within a window; once a refusal was
+    /// told in a window it stays at the limit or above.
     pub usage: SmallVec<[u64; 6]>,
+    /// Cluster time of the decision, Unix ms.
+    pub at_ms: u64,
+    /// Somebody should call `name`.
+    pub unnamed: bool,
+}
+
+/// Whom a counter is about, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As `limit_by` of the plugin has it.
+    pub limit_by: &'static str,
+    pub identifier: String,
+    pub route: Option<Uuid>,
+    pub service: Option<Uuid>,
+}
+
+/// Where a counter is. It stays valid when the counter's place is given to another one: calls then find nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    line: u32,
+    key: u64,
+}
+
+/// What `drain` left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// More was counted than the list of changed counters holds: look at all of them with `scan`.
+    pub lost: bool,
+}
+
+/// A counter as this node counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub key: u64,
+    /// The last window in which this node counted; the running one when it never did.
+    pub window: Window,
+    /// Admitted in that window. It only grows.
+    pub own: u64,
+    /// The window counted in before, and its final count.
+    pub previous: Option<(Window, u64)>,
+    /// Refused since the counter is kept; wraps at 2^24.
+    pub refused: u32,
+    /// The limit as the last hit had it, rounded up; for counters that only peers have, as they told it.
+    pub room: u64,
+    pub reach: Reach,
+    /// Somebody was refused in `window`.
+    pub stopped: bool,
+}
+
+/// What the task knows about a counter's window beyond this node's own count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Remote {
+    pub window: Window,
+    /// Sum of the other nodes' slots. A smaller sum than was published before for the window is not believed.
+    pub known: u64,
+    /// How fast the others go on since they were heard.
+    pub slope_per_ms: f32,
+    /// Cluster time, Unix ms, at which the forecast line is 0.
+    pub zero_ms: u64,
+    /// How fast the others will begin the next window.
+    pub resume_per_ms: f32,
+    pub gate: Gate,
+    /// The most this node may count in the next window, if that is a second's, before anything is published for it; the
+    /// larger of this and the default applies. 0: the default.
+    pub burst: u64,
+}
+
+/// How the own count is held, beyond the estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// As long as own, known and forecast stay below the limit.
+    Open,
+    /// That, and the own count below this.
+    Capped(u64),
+    /// As long as the own count is below this, and own and known below the limit; the forecast does not matter.
+    Fill(u64),
+    /// Strict only: rights received from others in this window, in all.
+    Rights(u64),
+}
+
+/// Where a `scan` or `expire` goes on. One per use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    next: u64,
+}
+
+/// Since the start, except for `lines`, `capacity` and `names`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub admitted: u64,
+    pub refused: u64,
+    /// Refused because of the forecast alone: own and known counts still left room.
+    pub forecast_refused: u64,
+    pub strict_refused: u64,
+    /// Counters that were dropped before their window ended.
+    pub evicted: u64,
+    /// Hits decided by the sketch, because there was no place for a counter.
+    pub sketched: u64,
+    /// Counters now.
+    pub lines: u64,
+    pub capacity: u64,
+    pub names: u64,
 }
 
 /// All counters of a node. Shared by the workers.
-#[derive(Debug)]
 pub struct Counters {
-    shards: Box<[Mutex<Shard>]>,
-    /// Random per process: nobody outside can aim two subjects at one counter, or many at one shard.
-    key: RandomState,
+    key: [u8; 16],
+    plain: Mutex<Plain>,
 }
 
 impl Counters {
-    /// At most `capacity` counters are kept (rounded up a little); see the module on what goes when it is full. A counter
-    /// takes some 40 bytes.
-    pub fn new(capacity: usize) -> Self {
-        let share = capacity.div_ceil(SHARDS).max(Period::ALL.len());
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(share))).collect();
-        Counters { shards, key: RandomState::new() }
+    pub fn new(options: Options) -> Self {
+        Counters { key: options.key, plain: Mutex::new(Plain::new(options.capacity)) }
     }
 
-    /// Admits when every limit has room and then counts in all of them; else counts in none.
-    /// `subject` is the keyed hash of (route scope, service scope, identifier); `now_s` Unix seconds. A period stands at
-    /// most once in `limits`.
-    ///
-    /// A hit counts in the window that holds its own `now_s`; one that comes more than two seconds after the end of that
-    /// window may find it gone, and starts it anew.
-    pub fn hit(&self, subject: u64, limits: &[Limit], now_s: u64) -> Verdict {
-        // Not the highest bits: the tables tell their entries apart by those. Not the lowest: those place them.
-        let shard = &self.shards[usize::from((subject >> 40) as u8) % SHARDS];
-        // A panic while the lock is held leaves at most a count too few, so the shard is used on.
-        shard.lock().unwrap_or_else(PoisonError::into_inner).hit(subject, limits, now_s)
-    }
-
-    /// The keyed hash of a subject: scopes (nil when unscoped) and identifier.
+    /// The keyed hash of a subject: scopes (nil when unscoped) and identifier. Equal on all nodes of a cluster, and in no
+    /// two clusters.
     pub fn subject(&self, route: Uuid, service: Uuid, identifier: &[u8]) -> u64 {
-        let mut hasher = self.key.build_hasher();
+        let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(route.as_bytes());
         hasher.write(service.as_bytes());
         hasher.write(identifier);
         hasher.finish()
     }
 
-    /// Start of the window that holds `now_s`.
-    pub fn window_start_s(period: Period, now_s: u64) -> u64 {
-        calendar::window(period, now_s).start_s
+    /// The counter of a subject and period, here and between nodes. Different subjects have different keys.
+    pub fn key(subject: u64, period: Period) -> u64 {
+        const APART: [u64; 6] = [
+            0x9e37_79b9_7f4a_7c15,
+            0xbf58_476d_1ce4_e5b9,
+            0x94d0_49bb_1331_11eb,
+            0xd6e8_feb8_6659_fd93,
+            0xa076_1d64_78bd_642f,
+            0xe703_7ed1_a0b4_28db,
+        ];
+        // 0 marks what is free; two subjects in 2^64 share a counter for it.
+        (subject ^ APART[period as usize]).max(1)
     }
 
-    /// How many counters there are, those of ended windows not yet dropped included. Locks each shard in turn.
-    pub fn count(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    /// Admits when every limit has room and then counts in all of them; else counts in none. A period stands at most once
+    /// in `limits`. When two hits race for the last place, the loser may have been counted in a limit that stands earlier
+    /// in the list.
+    ///
+    /// The hit counts in the window that holds `unix_ms`, corrected to cluster time; one that comes just after its
+    /// window ended counts in the next.
+    pub fn hit(&self, subject: u64, reach: Reach, limits: &[Limit], unix_ms: u64) -> Verdict {
+        self.plain().hit(subject, reach, limits, unix_ms)
+    }
+
+    /// Keeps a name for the counters of a subject; call after a verdict with `unnamed`. At most 4,096 names are kept.
+    pub fn name(&self, subject: u64, limits: &[Limit], name: impl FnOnce() -> Name) {
+        self.plain().name(subject, limits, name);
+    }
+
+    /// The name that was kept for a counter.
+    pub fn name_of(&self, key: u64) -> Option<Name> {
+        self.plain().name_of(key)
+    }
+
+    /// Counters of reach cluster or strict hit since they were last drained, at most `max`; read them after this call.
+    pub fn drain(&self, into: &mut Vec<Handle>, max: usize) -> Drained {
+        self.plain().drain(into, max)
+    }
+
+    /// `None`: the counter is gone. `now_ms` is cluster time.
+    pub fn read(&self, handle: Handle, now_ms: u64) -> Option<Reading> {
+        self.plain().read(handle, now_ms)
+    }
+
+    pub fn find(&self, key: u64) -> Option<Handle> {
+        self.plain().find(key)
+    }
+
+    /// A counter for a key that only peers counted so far, of reach cluster. `None`: there is no place.
+    pub fn open(&self, key: u64, period: Period, room: u64, now_ms: u64) -> Option<Handle> {
+        self.plain().open(key, period, room, now_ms)
+    }
+
+    /// Does nothing when the counter is gone, or when something was published for a later window.
+    pub fn publish(&self, handle: Handle, remote: &Remote, now_ms: u64) {
+        self.plain().publish(handle, remote, now_ms);
+    }
+
+    /// All counters, in parts of about `lines_max`; none: the round is complete, and the next call begins anew.
+    pub fn scan(&self, cursor: &mut Cursor, lines_max: usize) -> impl Iterator<Item = Handle> + use<> {
+        self.plain().scan(cursor, lines_max).into_iter()
+    }
+
+    /// Frees counters whose window ended more than its grace ago: 10 s, or its length up to 60 s.
+    pub fn expire(&self, cursor: &mut Cursor, now_ms: u64, lines_max: usize) {
+        self.plain().expire(cursor, now_ms, lines_max);
+    }
+
+    /// Cluster time is Unix time plus this.
+    pub fn set_offset_ms(&self, offset_ms: i64) {
+        self.plain().offset_ms = offset_ms;
+    }
+
+    /// How many nodes share the limits, this one included; until when, in cluster ms, windows that began before
+    /// `boot_ms` are held to a share, because peers may know more about them.
+    pub fn set_peers(&self, nodes: u32, guard_until_ms: u64, boot_ms: u64) {
+        let mut plain = self.plain();
+        (plain.nodes, plain.guard_until_ms, plain.boot_ms) = (nodes, guard_until_ms, boot_ms);
+    }
+
+    /// What to call, once, when a counter is hit after `doze`. The first call counts.
+    pub fn on_rouse(&self, rouse: Arc<dyn Fn() + Send + Sync>) {
+        self.plain().rouse.get_or_insert(rouse);
+    }
+
+    /// Arms the call of `on_rouse`. `false`: there is something to drain, so do not sleep.
+    pub fn doze(&self) -> bool {
+        self.plain().doze()
+    }
+
+    pub fn figures(&self) -> Figures {
+        self.plain().figures()
+    }
+
+    /// Strict: in windows that start at or after `from_s` this node has `ppm` millionths of each limit as base rights,
+    /// rounded down; the weight before this one stays for earlier windows. There are none before the first call.
+    pub fn set_weight(&self, ppm: u32, from_s: u64) {
+        self.plain().set_weight(ppm, from_s);
+    }
+
+    /// Strict: rights received from a peer. `false`: that window is over, or the counter is gone.
+    pub fn grant(&self, handle: Handle, window: Window, more: u64) -> bool {
+        self.plain().grant(handle, window, more)
+    }
+
+    /// Strict: takes up to `wish` rights that are not spent, at most half of them when `keep_half`; returns how many. They
+    /// are gone from here when this returns, so they can be promised to a peer.
+    pub fn give(&self, handle: Handle, window: Window, wish: u64, keep_half: bool) -> u64 {
+        self.plain().give(handle, window, wish, keep_half)
+    }
+
+    fn plain(&self) -> MutexGuard<'_, Plain> {
+        // A panic while the lock is held leaves at most a count too few.
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for Counters {
-    /// A million counters.
+    /// A million counters and a key of its own, for a node that shares them with nobody.
     fn default() -> Self {
-        Counters::new(1 << 20)
+        Counters::new(Options::default())
+    }
+}
+
+impl Default for Options {
+    /// A million counters, a random key.
+    fn default() -> Self {
+        let half = || RandomState::new().build_hasher().finish().to_le_bytes();
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&half());
+        key[8..].copy_from_slice(&half());
+        Options { capacity: 1 << 20, key }
+    }
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").field("figures", &self.figures()).finish_non_exhaustive()
     }
 }
 
 impl Limit {
-    /// Kong: `limit - usage` must be above zero, so a limit of 0.5 admits one, and 1.5 two.
-    #[expect(clippy::cast_precision_loss, reason = "usage is far below 2^53")]
-    fn has_room(&self, usage: u64) -> bool {
-        self.limit - usage as f64 > 0.0
+    /// How many requests have room. Kong: `limit - usage` must be above zero, so a limit of 0.5 admits one, and 1.5 two.
+    pub fn room(&self) -> u64 {
+        self.limit.ceil() as u64
     }
 }
 
@@ -135,6 +359,12 @@ impl Period {
         }
     }
 
+    /// How long a counter is kept after its window ended: for hits and peers that are late, and for the rate at which
+    /// the next window begins.
+    pub fn grace_s(self) -> u64 {
+        self.length_s().clamp(10, 60)
+    }
+
     /// `second`, as config members have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -151,8 +381,6 @@ impl Period {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
 
@@ -162,8 +390,12 @@ mod tests {
         Limit { period, limit }
     }
 
+    fn small(capacity: usize) -> Counters {
+        Counters::new(Options { capacity, ..Options::default() })
+    }
+
     fn admitted(counters: &Counters, subject: u64, limits: &[Limit], now_s: u64, hits: usize) -> usize {
-        (0..hits).filter(|_| counters.hit(subject, limits, now_s).admitted).count()
+        (0..hits).filter(|_| counters.hit(subject, Reach::Local, limits, now_s * 1000).admitted).count()
     }
 
     #[test]
@@ -172,7 +404,7 @@ mod tests {
             [(6.0, 6), (1.0, 1), (0.5, 1), (1.5, 2), (2.0, 2), (0.0, 0), (-1.0, 0), (f64::NAN, 0)]
         {
             let limits = [limit(Period::Minute, allowed)];
-            assert_eq!(admitted(&Counters::new(9), 1, &limits, NOW_S, 10), expected, "{allowed}");
+            assert_eq!(admitted(&small(9), 1, &limits, NOW_S, 10), expected, "{allowed}");
         }
     }
 
@@ -187,7 +419,7 @@ mod tests {
             (NOW_S, [2, 2], false),
             (NOW_S + 1, [0, 2], true),
         ] {
-            let verdict = counters.hit(7, &limits, now_s);
+            let verdict = counters.hit(7, Reach::Local, &limits, now_s * 1000);
             assert_eq!((&verdict.usage[..], verdict.admitted), (&usage[..], expected));
         }
     }
@@ -197,7 +429,7 @@ mod tests {
         let counters = Counters::default();
         let minute = limit(Period::Minute, 1.0);
         assert_eq!(admitted(&counters, 1, &[minute, limit(Period::Day, 5.0)], NOW_S, 4), 1);
-        assert_eq!(counters.hit(1, &[limit(Period::Day, 5.0)], NOW_S).usage[..], [1]);
+        assert_eq!(counters.hit(1, Reach::Local, &[limit(Period::Day, 5.0)], NOW_S * 1000).usage[..], [1]);
     }
 
     #[test]
@@ -235,78 +467,5 @@ mod tests {
         assert_eq!(total.load(Ordering::Relaxed), 1_000);
         run(NOW_S + 60);
         assert_eq!(total.load(Ordering::Relaxed), 1_500);
-    }
-
-    #[test]
-    fn ended_windows_are_dropped() {
-        let counters = Counters::new(1 << 20);
-        let limits = [limit(Period::Second, 9.0), limit(Period::Minute, 9.0)];
-        for second in 0..200 {
-            for subject in 0..100_u64 {
-                counters.hit(subject << 40, &limits, NOW_S + second);
-            }
-            assert!(counters.count() <= 100 * (4 + 2), "second {second}: {}", counters.count());
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_and_a_flood_does_not_free_who_is_at_the_limit() {
-        let counters = Counters::new(SHARDS * 64);
-        let limits = [limit(Period::Hour, 10.0)];
-        let busy: Vec<u64> =
-            (0..32).map(|number: u64| counters.subject(Uuid::nil(), Uuid::nil(), &number.to_le_bytes())).collect();
-        for &subject in &busy {
-            assert_eq!(admitted(&counters, subject, &limits, NOW_S, 20), 10);
-        }
-        for flood in 0..200_000_u64 {
-            let subject = counters.subject(Uuid::nil(), Uuid::max(), &flood.to_le_bytes());
-            assert!(counters.hit(subject, &limits, NOW_S).admitted);
-        }
-        assert_eq!(counters.count(), SHARDS * 64);
-        for &subject in &busy {
-            assert_eq!(admitted(&counters, subject, &limits, NOW_S, 20), 0);
-        }
-    }
-
-    #[test]
-    fn a_clock_that_jumps_keeps_few_windows() {
-        let counters = Counters::default();
-        for step in 0..1_000_u64 {
-            let now_s = NOW_S - step * 7_919 % 1_000_003;
-            counters.hit(5, &[limit(Period::Second, 9.0), limit(Period::Hour, 9.0)], now_s);
-        }
-        assert!(counters.count() <= 8, "{}", counters.count());
-    }
-
-    proptest! {
-        /// A map from (subject, period, window) to a number says the same, while the clock seen by hits runs at most two
-        /// seconds back.
-        #[test]
-        fn a_plain_map_agrees(
-            hits in prop::collection::vec((0..4_u64, 0..64_u8, prop_oneof![8 => 0..3_u64, 1 => 0..4_000_000_u64], 0..3_u64), 1..200),
-            allowed in prop::array::uniform6(prop_oneof![Just(0.5), Just(2.0), Just(3.0), Just(10.0)]),
-        ) {
-            let counters = Counters::default();
-            let mut model: HashMap<(u64, Period, u64), u64> = HashMap::new();
-            let mut clock_s = NOW_S;
-            for (subject, periods, step_s, late_s) in hits {
-                clock_s += step_s;
-                let now_s = clock_s - late_s;
-                let limits: Vec<Limit> = (0..6)
-                    .filter(|at| periods >> at & 1 == 1)
-                    .map(|at| limit(Period::ALL[at], allowed[at]))
-                    .collect();
-                let key = |period| (subject, period, Counters::window_start_s(period, now_s));
-                let usage: Vec<u64> =
-                    limits.iter().map(|limit| model.get(&key(limit.period)).copied().unwrap_or(0)).collect();
-                let expected = limits.iter().zip(&usage).all(|(limit, &usage)| limit.limit > usage as f64);
-                if expected {
-                    limits.iter().for_each(|limit| *model.entry(key(limit.period)).or_default() += 1);
-                }
-                let verdict = counters.hit(subject, &limits, now_s);
-                prop_assert_eq!(verdict.admitted, expected);
-                prop_assert_eq!(&verdict.usage[..], &usage[..]);
-            }
-        }
     }
 }

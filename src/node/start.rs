@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Handles};
 use crate::cluster::core::view::Cluster;
-use crate::counter::Counters;
+use crate::counter::{Counters, Options};
 use crate::entity::declare::Plugins;
 use crate::listen::Traffic;
 use crate::listen::access_log::Target;
@@ -121,7 +121,7 @@ impl Node {
             edge,
             node_id,
             live,
-            counters: Arc::new(Counters::new(COUNTERS_MAX)),
+            counters: Arc::new(Counters::new(Options { capacity: COUNTERS_MAX, ..Options::default() })),
             traffic,
             admin,
             proxy: None,

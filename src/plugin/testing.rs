@@ -27,7 +27,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn get(target: &str) -> Self {
         let (request, ()) = Request::get(target).body(()).unwrap().into_parts();
-        Self { request, body: None, directory: Arc::default(), counters: Arc::new(Counters::new(100)) }
+        Self { request, body: None, directory: Arc::default(), counters: Arc::default() }
     }
 
     pub(crate) fn with_directory(mut self, directory: &Arc<Directory>) -> Self {

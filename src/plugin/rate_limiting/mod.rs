@@ -15,7 +15,7 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::counter::{Limit, Period};
+use crate::counter::{Limit, Period, Reach};
 use crate::entity::Doc;
 use crate::plugin::rate_limiting::declaration::DECLARATION;
 use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
@@ -80,7 +80,7 @@ fn build(config: &Doc, scope: Scope) -> Built {
 impl Plugin for RateLimiting {
     fn access(&self, exchange: &mut Exchange<'_>) -> Step {
         let subject = exchange.counters.subject(self.route, self.service, &self.by.identifier(exchange));
-        let verdict = exchange.counters.hit(subject, &self.limits, exchange.now_s);
+        let verdict = exchange.counters.hit(subject, Reach::Local, &self.limits, exchange.now_s * 1000);
         if !self.hide_client_headers {
             report::add(&self.limits, &verdict, exchange.now_s, &mut exchange.response_headers);
         }

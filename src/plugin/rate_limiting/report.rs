@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use crate::counter::{Counters, Limit, Period, Verdict};
+use crate::counter::{Limit, Period, Verdict, Window};
 use crate::plugin::number;
 
 static RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -46,7 +46,7 @@ pub(crate) fn add(limits: &[Limit], verdict: &Verdict, now_s: u64, headers: &mut
 
 /// Seconds until the window is over, at least one. Kong: months have 30 days and years 365, whatever the calendar says.
 fn reset_s(period: Period, now_s: u64) -> u64 {
-    let elapsed_s = now_s.saturating_sub(Counters::window_start_s(period, now_s));
+    let elapsed_s = now_s.saturating_sub(Window::at(period, now_s).start_s());
     period.length_s().saturating_sub(elapsed_s).max(1)
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     fn lines(limits: &[(Period, f64)], usage: &[u64], admitted: bool) -> Vec<String> {
         let limits: Vec<_> = limits.iter().map(|(period, limit)| Limit { period: *period, limit: *limit }).collect();
-        let verdict = Verdict { admitted, usage: usage.iter().copied().collect() };
+        let verdict = Verdict { admitted, usage: usage.iter().copied().collect(), ..Verdict::default() };
         let mut headers = Vec::new();
         add(&limits, &verdict, NOON_S + 15, &mut headers);
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect()

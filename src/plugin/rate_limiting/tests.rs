@@ -26,7 +26,7 @@ struct Node(Arc<Counters>);
 
 impl Node {
     fn new() -> Self {
-        Self(Arc::new(Counters::new(1_000)))
+        Self(Arc::default())
     }
 
     /// `admitted` with what remains of the first limit, or what the client is told instead.
@@ -167,7 +167,7 @@ fn windows_end_on_their_own() {
 #[test]
 fn sixty_four_clients_get_exactly_the_limit() {
     let plugin = build("rate-limiting", json!({"minute": 1000, "limit_by": "ip"}), Scope::default()).unwrap();
-    let counters = Arc::new(Counters::new(1_000));
+    let counters = Arc::default();
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..64 {

@@ -56,7 +56,7 @@ impl Gateway {
         assert_eq!(problems, []);
         live.publish(Arc::new(snapshot), std::time::Duration::ZERO);
         let traffic = Arc::new(Traffic::default());
-        let proxy = Proxy::start(options, live, Arc::new(Counters::new(1000)), Arc::clone(&traffic)).unwrap();
+        let proxy = Proxy::start(options, live, Arc::<Counters>::default(), Arc::clone(&traffic)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { runtime, proxy: Some(proxy), traffic, log, access_log, connects: Cell::new(0) }
     }
