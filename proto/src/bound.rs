@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::frame::{Changed, FRAME_LEN_MAX, MORE_MAX, More, NAME_LEN_MAX, SPANS_MAX, Span, TEXT_LEN_MAX, WholeRecord};
 use crate::vector::ORIGINS_MAX;
@@ -72,6 +72,22 @@ pub fn write_counts<S: Serializer>(counts: &BTreeMap<String, u64>, to: S) -> Res
         map.serialize_entry(origin, count)?;
     }
     map.end()
+}
+
+/// The additional members of a frame that keeps none: none are written, and those that came are read and dropped.
+pub struct Unnamed;
+
+impl Serialize for Unnamed {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        More::new().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unnamed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let ascend = more(from)?.is_sorted_by(|(a, _), (b, _)| a < b);
+        if ascend { Ok(Self) } else { Err(D::Error::custom("additional members are not in order")) }
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::Vector;
 use crate::frame::{
-    Frame, Hello, KINDS_MAX, MORE_MAX, More, NAME_LEN_MAX, RECORDS_LEN_MAX, Records, Span, TEXT_LEN_MAX,
+    COUNT_MAX, Counts, Frame, Group, Hello, KINDS_MAX, MORE_MAX, More, NAME_LEN_MAX, PERIODS, RECORDS_LEN_MAX, Records,
+    Span, TEXT_LEN_MAX,
 };
 use crate::vector::ORIGINS_MAX;
 
@@ -29,6 +30,10 @@ pub fn frame(frame: &Frame) -> Checked {
         Frame::Gossip(body) => more(&body.more),
         Frame::Leave(body) => more(&body.more),
         Frame::Busy(body) => more(&body.more),
+        Frame::Counts(body) => counts(body),
+        Frame::CountsPull(body) => more(&body.more),
+        Frame::Ask(body) => period(body.period).and_then(|()| more(&body.more)),
+        Frame::Grant(body) => period(body.period).and_then(|()| more(&body.more)),
         #[cfg(test)]
         Frame::Probe(body) => more(&body.more),
     }
@@ -83,6 +88,23 @@ fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Checked {
         }
     }
     Ok(())
+}
+
+fn counts(counts: &Counts) -> Checked {
+    rule(counts.complete >> PERIODS == 0, "complete is a set of periods")?;
+    counts.groups.iter().try_for_each(group)
+}
+
+fn group(group: &Group) -> Checked {
+    let named = group.source.as_ref().is_none_or(|(node_id, _)| is_name(node_id));
+    rule(named, "a node id is 1 to 64 letters, digits, '-', '_' and '.'")?;
+    period(group.period)?;
+    rule(!group.slots.is_empty(), "a group has no slots")?;
+    rule(group.slots.iter().all(|slot| slot.count <= COUNT_MAX), "a count is larger than a node can have counted")
+}
+
+fn period(period: u8) -> Checked {
+    rule(period < PERIODS, "a period is one of six")
 }
 
 fn vector(vector: &Vector) -> Checked {

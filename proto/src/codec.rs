@@ -4,13 +4,15 @@
 //! behind it. Decoding borrows from the input and goes through `bound`, which refuses a length before it asks for memory;
 //! what the types cannot say is in `check`. The limit that bincode counts itself is the second line: it counts decoded
 //! sizes, not bytes of the input, hence the factor. Encoding holds the same bounds, so a node never sends what its peers
-//! would close the connection for.
+//! would close the connection for. The body of `Counts` is packed by hand, see there.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound::Unnamed;
 use crate::check;
+use crate::counts::Counts;
 use crate::frame::{FRAME_LEN_MAX, Frame, RECORDS_LEN_MAX, Records, VERSION, VERSION_OLDEST};
 use crate::kind::Kind;
 
@@ -118,6 +120,13 @@ impl Frame {
             Self::Gossip(body) => write(body, bytes),
             Self::Leave(body) => write(body, bytes),
             Self::Busy(body) => write(body, bytes),
+            Self::Counts(body) => {
+                body.write(bytes);
+                write(&Unnamed, bytes)
+            }
+            Self::CountsPull(body) => write(body, bytes),
+            Self::Ask(body) => write(body, bytes),
+            Self::Grant(body) => write(body, bytes),
             #[cfg(test)]
             Self::Probe(body) => write(body, bytes),
         }
@@ -135,6 +144,15 @@ impl Frame {
             Kind::Gossip => read(body).map(Self::Gossip),
             Kind::Leave => read(body).map(Self::Leave),
             Kind::Busy => read(body).map(Self::Busy),
+            Kind::Counts => {
+                let mut rest = body;
+                let counts = Counts::read(&mut rest)?;
+                read::<Unnamed>(rest)?;
+                Ok(Self::Counts(counts))
+            }
+            Kind::CountsPull => read(body).map(Self::CountsPull),
+            Kind::Ask => read(body).map(Self::Ask),
+            Kind::Grant => read(body).map(Self::Grant),
             #[cfg(test)]
             Kind::Probe => read(body).map(Self::Probe),
         }

@@ -11,10 +11,11 @@ use crate::Vector;
 use crate::bound::{bytes, changes, cursor, more, name, optional_document, records, spans, text, write_bytes};
 
 pub use crate::codec::{Decoded, Malformed, Versions};
+pub use crate::counts::{COUNT_MAX, Counts, Group, PERIODS, Slot};
 pub use crate::kind::Kind;
 
 /// The version that this crate writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The oldest version that it reads.
 pub const VERSION_OLDEST: u8 = 1;
 /// The longest frame of any kind, in bytes; more is refused before anything is allocated for it. It leaves room for the
@@ -55,7 +56,15 @@ pub enum Frame {
     Leave(Leave),
     /// Not now: try again after some time, or somewhere else.
     Busy(Busy),
-    /// What a second version adds, for the tests of two versions.
+    /// What was counted for the limits of the cluster.
+    Counts(Counts),
+    /// Asks for all slots that the receiver knows, of every source.
+    CountsPull(CountsPull),
+    /// Asks for rights of a strict limit.
+    Ask(Ask),
+    /// Rights of a strict limit that move to the receiver.
+    Grant(Grant),
+    /// What a later version adds, for the tests of two versions.
     #[cfg(test)]
     Probe(Probe),
 }
@@ -221,7 +230,51 @@ pub struct Busy {
     pub more: More,
 }
 
-/// The frame of version 2, for tests.
+/// The sender has just joined and knows no slots but its own; answered by `Counts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsPull {
+    #[serde(deserialize_with = "more")]
+    pub more: More,
+}
+
+/// Wants to admit more in one window of a strict limit than the sender has rights for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub key: u64,
+    /// 0 to 5, from second to year.
+    pub period: u8,
+    pub window: u32,
+    /// How many hits the limit admits in a window, as the sender knows it.
+    pub room: u64,
+    /// Rights that would be of use.
+    pub wish: u64,
+    /// The sender's, and the receiver's as the sender knows it: an ask for another process is not answered.
+    pub incarnation: u64,
+    pub donor_incarnation: u64,
+    #[serde(deserialize_with = "more")]
+    pub more: More,
+}
+
+/// Rights in one window of a strict limit, cumulative: what is repeated or overtaken does no harm, what is lost is lost
+/// to both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub key: u64,
+    /// 0 to 5, from second to year.
+    pub period: u8,
+    pub window: u32,
+    /// All rights that this process of the sender ever gave to this process of the receiver in this window.
+    pub total: u64,
+    /// Of the receiver, who asked, and of the sender.
+    pub incarnation: u64,
+    pub donor_incarnation: u64,
+    /// Rights that the sender has left for itself.
+    pub spare: u64,
+    #[serde(deserialize_with = "more")]
+    pub more: More,
+}
+
+/// The frame of a later version, for tests.
 #[cfg(test)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {

@@ -15,6 +15,10 @@ pub enum Kind {
     Gossip,
     Leave,
     Busy,
+    Counts,
+    CountsPull,
+    Ask,
+    Grant,
     #[cfg(test)]
     Probe,
 }
@@ -42,8 +46,12 @@ const FACTS: &[Fact] = &[
     fact(Kind::Gossip, 8, "gossip", 1, 256 << 10),
     fact(Kind::Leave, 9, "leave", 1, 4 << 10),
     fact(Kind::Busy, 10, "busy", 1, 4 << 10),
+    fact(Kind::Counts, 11, "counts", 2, 64 << 10),
+    fact(Kind::CountsPull, 12, "counts_pull", 2, 1 << 10),
+    fact(Kind::Ask, 13, "ask", 2, 1 << 10),
+    fact(Kind::Grant, 14, "grant", 2, 1 << 10),
     #[cfg(test)]
-    fact(Kind::Probe, 40_000, "probe", 2, 4 << 10),
+    fact(Kind::Probe, 40_000, "probe", 3, 4 << 10),
 ];
 
 impl Kind {
@@ -94,6 +102,10 @@ impl Frame {
             Self::Gossip(_) => Kind::Gossip,
             Self::Leave(_) => Kind::Leave,
             Self::Busy(_) => Kind::Busy,
+            Self::Counts(_) => Kind::Counts,
+            Self::CountsPull(_) => Kind::CountsPull,
+            Self::Ask(_) => Kind::Ask,
+            Self::Grant(_) => Kind::Grant,
             #[cfg(test)]
             Self::Probe(_) => Kind::Probe,
         }
@@ -112,13 +124,14 @@ mod tests {
     fn facts_stand_in_the_order_of_kinds() {
         for (at, fact) in FACTS.iter().enumerate() {
             assert_eq!(fact.kind as usize, at);
-            assert_eq!(Kind::of(fact.number, 2), Some(fact.kind));
+            assert_eq!(Kind::of(fact.number, 3), Some(fact.kind));
         }
     }
 
     #[test]
     fn a_kind_is_unknown_before_its_version() {
-        assert_eq!(Kind::of(Kind::Probe.number(), 1), None);
+        assert_eq!(Kind::of(Kind::Counts.number(), 1), None);
+        assert_eq!(Kind::of(Kind::Probe.number(), 2), None);
         assert_eq!(Kind::of(Kind::Hello.number(), 1), Some(Kind::Hello));
         assert_eq!(Kind::of(0, 9), None);
     }

@@ -7,6 +7,8 @@ mod bound;
 mod check;
 pub mod close;
 pub mod codec;
+mod counts;
+pub mod demand;
 pub mod frame;
 pub mod kind;
 mod revision;

@@ -9,7 +9,9 @@ use std::alloc::System;
 use proptest::prelude::*;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tidegate_proto::Vector;
-use tidegate_proto::frame::{Changed, Frame, Kind, Pull, Records, Span, Spans, WholeRecord};
+use tidegate_proto::frame::{
+    Changed, Counts, Frame, Group, Kind, Pull, Records, Slot, Span, Spans, VERSION, WholeRecord,
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -36,7 +38,22 @@ fn dense_spans(spans: usize, changes: usize) -> Vec<u8> {
 fn dense() -> Vec<Vec<u8>> {
     let counts = names().map(|name| (name, 1)).collect();
     let pull = Frame::Pull(Pull { vector: Vector { epoch: 0, counts }, more: vec![] });
-    vec![dense_spans(1_000, 0), dense_spans(1, 2_000), dense_spans(300, 17), pull.encode(1).unwrap()]
+    vec![
+        dense_spans(1_000, 0),
+        dense_spans(1, 2_000),
+        dense_spans(300, 17),
+        pull.encode(1).unwrap(),
+        dense_counts(1, 5_000),
+        dense_counts(4_000, 1),
+    ]
+}
+
+/// Every group repeats the longest name at the cost of a bit.
+fn dense_counts(groups: usize, slots: usize) -> Vec<u8> {
+    let slot = Slot { key: 0, count: 0, demand: 0, stopped: false };
+    let source = Some(("n".repeat(64), 1));
+    let group = Group { source, period: 0, window: 0, room: 0, slots: vec![slot; slots] };
+    Frame::Counts(Counts { time_ms: 0, complete: 0, groups: vec![group; groups] }).encode(VERSION).unwrap()
 }
 
 fn dense_records() -> Vec<u8> {
@@ -53,8 +70,10 @@ fn forged() -> impl Iterator<Item = Vec<u8>> {
     let honest = dense_spans(2, 2);
     let claim = [252, 0, 0, 255, 0];
     let spans = (3..honest.len()).map(move |at| [&honest[..at], &claim, &honest[at + 1..]].concat());
-    let bare = Kind::all().map(move |kind| [&[1, kind.number() as u8, 0], &claim[..]].concat());
-    spans.chain(bare)
+    let bare = Kind::all().map(move |kind| [&[VERSION, kind.number() as u8, 0], &claim[..]].concat());
+    let counts = dense_counts(3, 3);
+    let packed = (3..counts.len()).map(move |at| [&counts[..at], &[0xff, 0x80, 2], &counts[at + 1..]].concat());
+    spans.chain(bare).chain(packed)
 }
 
 /// Reads, and says how many bytes of memory were asked for meanwhile.
@@ -80,8 +99,8 @@ fn memory_is_bounded_by_the_length_of_the_frame() {
     let records = dense_records();
     check("records", records.len(), cost(|| Records::decode(&records).unwrap()));
 
-    let mutation = (0..4usize, any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 1..10));
     let frames = dense();
+    let mutation = (0..frames.len(), any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 1..10));
     let mut runner = proptest::test_runner::TestRunner::default();
     let outcome = runner.run(&mutation, |(which, at, new)| {
         let mut bytes = frames[which].clone();

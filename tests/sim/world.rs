@@ -696,6 +696,8 @@ impl World {
             Frame::Whole(whole) => self.feed(me, Input::Whole { peer, whole }),
             Frame::Busy(busy) => self.feed(me, Input::Busy { peer, retry_after_ms: busy.retry_after_ms }),
             Frame::Leave(_) => self.hear(me, Heard::Left { node_id: peer }),
+            // Limits have scenarios of their own.
+            Frame::Counts(_) | Frame::CountsPull(_) | Frame::Ask(_) | Frame::Grant(_) => {}
             Frame::Hello(_) | Frame::Fetch(_) | Frame::Chunk(_) | Frame::Gossip(_) => {}
         }
         self.settled(me);

@@ -5,7 +5,7 @@ use crate::tests::*;
 /// A frame of this kind with this body.
 fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
     let [low, high] = kind.number().to_le_bytes();
-    [&[1, low, high], body].concat()
+    [&[VERSION, low, high], body].concat()
 }
 
 fn content(frame: &Frame) -> &'static str {
@@ -18,7 +18,7 @@ fn content(frame: &Frame) -> &'static str {
 #[test]
 fn truncated_frames_are_refused() {
     for frame in samples() {
-        let bytes = frame.encode(1).unwrap();
+        let bytes = frame.encode(VERSION).unwrap();
         for len in 0..bytes.len() {
             assert!(Frame::decode(&bytes[..len]).is_err(), "{} cut at {len}", frame.kind().name());
         }
@@ -30,7 +30,7 @@ fn truncated_frames_are_refused() {
 fn forged_lengths_are_refused() {
     let huge = [253, 255, 255, 255, 255, 255, 255, 255, 255];
     let large = [252, 255, 255, 255, 0];
-    for kind in Kind::all().filter(|kind| kind.since() == 1) {
+    for kind in Kind::all().filter(|kind| kind.since() <= VERSION) {
         for length in [&huge[..], &large[..]] {
             assert!(Frame::decode(&framed(kind, length)).is_err(), "{}", kind.name());
         }
@@ -42,7 +42,7 @@ fn forged_lengths_are_refused() {
 
 #[test]
 fn frames_longer_than_their_kind_are_refused_unread() {
-    for kind in [Kind::Hello, Kind::Beat, Kind::Pull, Kind::Gossip] {
+    for kind in [Kind::Hello, Kind::Beat, Kind::Pull, Kind::Gossip, Kind::Counts, Kind::Ask] {
         let mut bytes = framed(kind, &[]);
         bytes.resize(kind.len_max() + 1, 255);
         assert_eq!(Frame::decode(&bytes), Err(Malformed::TooLong(kind.len_max() + 1)));
@@ -94,6 +94,19 @@ fn content_out_of_bounds_is_neither_sent_nor_taken() {
 }
 
 #[test]
+fn rights_of_no_period_are_neither_sent_nor_taken() {
+    for frame in
+        [Frame::Ask(Ask { period: 6, ..Ask::default() }), Frame::Grant(Grant { period: 6, ..Grant::default() })]
+    {
+        assert!(matches!(frame.encode(VERSION), Err(Malformed::Content(why)) if why.contains("period")));
+    }
+    assert_eq!(
+        Frame::decode(&framed(Kind::Ask, &[1, 6, 0, 0, 0, 0, 0, 0])),
+        Err(Malformed::Content("a period is one of six"))
+    );
+}
+
+#[test]
 fn records_out_of_order_are_refused() {
     let mut records = records();
     records.records.reverse();
@@ -107,21 +120,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn arbitrary_bytes_never_panic(kind in 0..12u8, body in vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(kind in 0..16u8, body in vec(any::<u8>(), 0..300)) {
         let _ = Records::decode(&body);
-        let bytes = [&[1, kind, 0], &body[..]].concat();
+        let bytes = [&[VERSION, kind, 0], &body[..]].concat();
         if let Ok(Decoded::Frame(frame)) = Frame::decode(&bytes) {
-            prop_assert_eq!(decoded(&frame.encode(1).unwrap()), frame);
+            prop_assert_eq!(decoded(&frame.encode(VERSION).unwrap()), frame);
         }
     }
 
     #[test]
     fn damaged_frames_never_panic(frame in any_frame(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
-        let mut bytes = frame.encode(1).unwrap();
+        let mut bytes = frame.encode(VERSION).unwrap();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] = byte }
         if let Ok(Decoded::Frame(frame)) = Frame::decode(&bytes) {
-            prop_assert_eq!(decoded(&frame.encode(1).unwrap()), frame);
+            prop_assert_eq!(decoded(&frame.encode(VERSION).unwrap()), frame);
         }
     }
 }

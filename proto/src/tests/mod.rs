@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod counts;
 mod golden;
 mod hostile;
 mod versions;
@@ -55,7 +56,30 @@ fn records() -> Records {
     Records { records: vec![record, gone] }
 }
 
-/// One frame of each kind of version 1.
+fn slot(key: u64, count: u64) -> Slot {
+    Slot { key, count, demand: 0, stopped: false }
+}
+
+/// Own slots of two windows, and those of another node that the sender passes on.
+fn counts() -> Counts {
+    let other = Some(("n2".to_owned(), 1_764_000_000_001));
+    let own = Group {
+        source: None,
+        period: 1,
+        window: 29_400_008,
+        room: 600,
+        slots: vec![
+            Slot { demand: 39_382, stopped: true, ..slot(0x0123_4567_89ab_cdef, 300) },
+            slot(1, 0),
+            slot(2, COUNT_MAX),
+        ],
+    };
+    let passed_on = Group { source: other, period: 0, window: 1_764_000_500, room: 10, slots: vec![slot(3, 64)] };
+    let same = Group { room: 0, window: 1_764_000_501, slots: vec![slot(3, 1)], ..passed_on.clone() };
+    Counts { time_ms: 1_764_000_000_500, complete: 0b10_0011, groups: vec![own, passed_on, same] }
+}
+
+/// One frame of each kind.
 fn samples() -> Vec<Frame> {
     let beat = Beat {
         sequence: 9,
@@ -79,7 +103,34 @@ fn samples() -> Vec<Frame> {
         Frame::Gossip(Gossip { envelope: vec![1, 2, 3], more: more() }),
         Frame::Leave(Leave { more: more() }),
         Frame::Busy(Busy { retry_after_ms: 250, more: more() }),
+        Frame::Counts(counts()),
+        Frame::CountsPull(CountsPull { more: more() }),
+        Frame::Ask(Ask {
+            key: 0x0123_4567_89ab_cdef,
+            period: 1,
+            window: 29_400_008,
+            room: 600,
+            wish: 20,
+            incarnation: 1_764_000_000_000,
+            donor_incarnation: 1_764_000_000_001,
+            more: more(),
+        }),
+        Frame::Grant(Grant {
+            key: 0x0123_4567_89ab_cdef,
+            period: 1,
+            window: 29_400_008,
+            total: 45,
+            incarnation: 1_764_000_000_000,
+            donor_incarnation: 1_764_000_000_001,
+            spare: 15,
+            more: more(),
+        }),
     ]
+}
+
+/// The frames that a node of version 1 knows.
+fn samples_of_version_1() -> Vec<Frame> {
+    samples().into_iter().filter(|frame| frame.kind().since() == 1).collect()
 }
 
 fn decoded(bytes: &[u8]) -> Frame {
@@ -154,9 +205,50 @@ fn any_chunk() -> impl Strategy<Value = Frame> {
         .prop_map(|(vector, records, len, last, more)| Frame::Chunk(Chunk { vector, records, len, last, more }))
 }
 
+fn any_slot() -> impl Strategy<Value = Slot> {
+    let count = prop_oneof![0..300u64, 0..=COUNT_MAX];
+    (any::<u64>(), count, any::<u16>(), any::<bool>()).prop_map(|(key, count, demand, stopped)| Slot {
+        key,
+        count,
+        demand,
+        stopped,
+    })
+}
+
+fn any_counts() -> impl Strategy<Value = Counts> {
+    // Few names, so that neighbours often have the same source.
+    let source = option::of(("[ab]{1,2}", prop_oneof![Just(7), any::<u64>()]));
+    let room = prop_oneof![0..2_000u64, any::<u64>()];
+    let group = (source, 0..PERIODS, any::<u32>(), room, vec(any_slot(), 1..40))
+        .prop_map(|(source, period, window, room, slots)| Group { source, period, window, room, slots });
+    (any::<u64>(), 0..1u8 << PERIODS, vec(group, 0..6)).prop_map(|(time_ms, complete, groups)| Counts {
+        time_ms,
+        complete,
+        groups,
+    })
+}
+
+fn any_ask() -> impl Strategy<Value = Frame> {
+    (any::<[u64; 5]>(), 0..PERIODS, any::<u32>(), any_more()).prop_map(|(numbers, period, window, more)| {
+        let [key, room, wish, incarnation, donor_incarnation] = numbers;
+        Frame::Ask(Ask { key, period, window, room, wish, incarnation, donor_incarnation, more })
+    })
+}
+
+fn any_grant() -> impl Strategy<Value = Frame> {
+    (any::<[u64; 5]>(), 0..PERIODS, any::<u32>(), any_more()).prop_map(|(numbers, period, window, more)| {
+        let [key, total, spare, incarnation, donor_incarnation] = numbers;
+        Frame::Grant(Grant { key, period, window, total, incarnation, donor_incarnation, spare, more })
+    })
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         any_hello(),
+        any_counts().prop_map(Frame::Counts),
+        any_more().prop_map(|more| Frame::CountsPull(CountsPull { more })),
+        any_ask(),
+        any_grant(),
         any_beat(),
         any_chunk(),
         (vec(any_span(), 0..5), any_vector(), any_more()).prop_map(|(spans, vector, more)| Frame::Spans(Spans {

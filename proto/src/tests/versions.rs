@@ -1,13 +1,15 @@
-//! Two adjacent versions in one cluster. Version 2 exists in tests only: it adds the frame `Probe` and, to `Beat`, the
-//! member `LOAD`.
+//! Adjacent versions in one cluster. Version 3 exists in tests only: it adds the frame `Probe` and, to `Beat`, the member
+//! `LOAD`.
 
 use crate::close::Close;
 use crate::tests::*;
 
 const OLD: Versions = Versions { oldest: 1, newest: 1 };
-const NEW: Versions = Versions { oldest: 1, newest: 2 };
+const NEW: Versions = Versions { oldest: 1, newest: 3 };
 /// A later program that has retired version 1.
-const LATER: Versions = Versions { oldest: 2, newest: 3 };
+const LATER: Versions = Versions { oldest: 2, newest: 4 };
+/// The first program, whose frames were ten.
+const FIRST_KINDS: usize = 10;
 
 /// Percent, one byte.
 const LOAD: u16 = 1;
@@ -18,7 +20,7 @@ fn beat(load: Option<u8>) -> Frame {
     Frame::Beat(Beat { more, ..beat })
 }
 
-/// How a node of version 2 reads its member, whoever wrote the frame.
+/// How a node of version 3 reads its member, whoever wrote the frame.
 fn load(frame: &Frame) -> Option<u8> {
     match frame {
         Frame::Beat(beat) => member(&beat.more, LOAD).and_then(|value| value.first().copied()),
@@ -36,14 +38,16 @@ fn read(bytes: &[u8], reader: Versions) -> Frame {
 #[test]
 fn both_sides_agree_on_the_newest_that_both_know() {
     assert_eq!((OLD.agreed(OLD), OLD.agreed(NEW), NEW.agreed(OLD)), (Some(1), Some(1), Some(1)));
-    assert_eq!((NEW.agreed(NEW), NEW.agreed(LATER), LATER.agreed(NEW)), (Some(2), Some(2), Some(2)));
+    assert_eq!((NEW.agreed(NEW), NEW.agreed(LATER), LATER.agreed(NEW)), (Some(3), Some(3), Some(3)));
+    assert_eq!((Versions::OURS.agreed(OLD), Versions::OURS.agreed(NEW)), (Some(1), Some(2)));
     assert_eq!((OLD.agreed(LATER), LATER.agreed(OLD)), (None, None));
 }
 
 #[test]
 fn an_old_node_reads_what_a_new_node_writes() {
     let version = NEW.agreed(OLD).unwrap();
-    for frame in samples() {
+    assert_eq!(samples_of_version_1().len(), FIRST_KINDS);
+    for frame in samples_of_version_1() {
         assert_eq!(read(&frame.encode(version).unwrap(), OLD), frame);
     }
     // A member that the old node does not know is kept, and does no harm.
@@ -53,7 +57,7 @@ fn an_old_node_reads_what_a_new_node_writes() {
 #[test]
 fn a_new_node_reads_what_an_old_node_writes() {
     let version = OLD.agreed(NEW).unwrap();
-    for frame in samples() {
+    for frame in samples_of_version_1() {
         assert_eq!(read(&frame.encode(version).unwrap(), NEW), frame);
     }
     assert_eq!(load(&read(&beat(None).encode(version).unwrap(), NEW)), None);
@@ -70,10 +74,17 @@ fn new_nodes_use_what_is_new_among_themselves() {
 #[test]
 fn a_new_frame_is_not_written_to_an_old_node_and_passed_over_when_it_was() {
     let probe = Frame::Probe(Probe { nonce: 1, more: vec![] });
-    assert_eq!(probe.encode(1), Err(Malformed::Version(1)));
-    let mut bytes = probe.encode(2).unwrap();
-    bytes[0] = 1;
-    assert_eq!(Frame::decode_as(&bytes, OLD), Ok(Decoded::Unknown(Kind::Probe.number())));
+    assert_eq!(probe.encode(2), Err(Malformed::Version(2)));
+    for (young, old) in samples()
+        .into_iter()
+        .filter(|frame| frame.kind().since() == 2)
+        .map(|frame| (frame, OLD))
+        .chain([(probe, Versions::OURS)])
+    {
+        let mut bytes = young.encode(NEW.newest).unwrap();
+        bytes[0] = old.newest;
+        assert_eq!(Frame::decode_as(&bytes, old), Ok(Decoded::Unknown(young.kind().number())));
+    }
 }
 
 #[test]
@@ -94,7 +105,7 @@ fn a_hello_is_understood_across_all_versions() {
     let (old, later) = (of("old", OLD), of("later", LATER));
     let bytes = Frame::Hello(old.clone()).encode(1).unwrap();
     assert_eq!(read(&bytes, LATER), Frame::Hello(old.clone()));
-    assert_eq!(Frame::Hello(later.clone()).encode(3).unwrap()[0], 1);
+    assert_eq!(Frame::Hello(later.clone()).encode(4).unwrap()[0], 1);
     assert_eq!(old.greet(&later), Err(Close::NoCommonVersion));
     assert_eq!(old.greet(&of("new", NEW)), Ok(1));
 }

@@ -184,6 +184,7 @@ impl Engine {
                 self.hear(Heard::Left { node_id: peer });
                 self.shared.changed();
             }
+            Frame::Counts(_) | Frame::CountsPull(_) | Frame::Ask(_) | Frame::Grant(_) => {}
             Frame::Hello(_) | Frame::Fetch(_) | Frame::Chunk(_) => self.mesh().expel(&peer, "a frame out of its place"),
         }
     }

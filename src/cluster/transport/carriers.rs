@@ -26,6 +26,8 @@ pub enum Carrier {
     Spans,
     /// A stream each, one at a time, the newest wins.
     Gossip,
+    /// A datagram, or a stream each.
+    Counts,
     /// Streams that are opened for a transfer, or the greeting: not for `send`.
     Own,
 }
@@ -33,8 +35,10 @@ pub enum Carrier {
 pub fn carrier(kind: Kind) -> Carrier {
     match kind {
         Kind::Beat | Kind::Pull | Kind::Whole | Kind::Leave | Kind::Busy => Carrier::Control,
+        Kind::CountsPull | Kind::Ask | Kind::Grant => Carrier::Control,
         Kind::Spans => Carrier::Spans,
         Kind::Gossip => Carrier::Gossip,
+        Kind::Counts => Carrier::Counts,
         Kind::Hello | Kind::Fetch | Kind::Chunk => Carrier::Own,
     }
 }
@@ -56,7 +60,7 @@ pub fn push_bytes(hub: &Hub, link: &Link, kind: Kind, bytes: Bytes) -> bool {
     match carrier(kind) {
         Carrier::Spans => link.outbox.spans.push(item),
         Carrier::Gossip => link.outbox.gossip.push(item),
-        Carrier::Own => false,
+        Carrier::Counts | Carrier::Own => false,
         Carrier::Control => {
             let pushed = link.outbox.control.push(item);
             if !pushed && !hub.stop.is_cancelled() {

@@ -5,15 +5,15 @@
 use tidegate::cluster::transport::Event;
 use tidegate_proto::close::Close;
 use tidegate_proto::codec::{Decoded, Versions};
-use tidegate_proto::frame::{Beat, Frame, Hello};
+use tidegate_proto::frame::{Beat, Frame, Hello, VERSION};
 
 use crate::mesh::hostile::{expect_close, hello};
 use crate::mesh::rogue::{self, Rogue};
 use crate::mesh::{Node, Plan, SECRET, beat, secret};
 
-const NEXT: Versions = Versions { oldest: 1, newest: 2 };
+const NEXT: Versions = Versions { oldest: 1, newest: VERSION + 1 };
 /// A frame of a kind that this version does not have, in the version that was agreed.
-const UNKNOWN: [u8; 6] = [1, 0x40, 0x9c, 1, 2, 3];
+const UNKNOWN: [u8; 6] = [VERSION, 0x40, 0x9c, 1, 2, 3];
 
 /// The next frame on the first stream, with the version it was written in.
 async fn hear(peer: &mut Rogue) -> (u8, Frame) {
@@ -47,7 +47,7 @@ fn more_beat() -> Frame {
 async fn a_node_and_a_peer_of_the_next_version_work_together() {
     let mut node = Plan::new("a").start();
     let (mut peer, version) = join(&mut node).await;
-    assert_eq!(version, 1);
+    assert_eq!(version, VERSION);
 
     assert!(node.mesh.send("next", &beat(1)));
     assert_eq!(hear(&mut peer).await, (version, beat(1)));
