@@ -96,6 +96,9 @@ impl Plain {
                 continue;
             };
             let strict_back = counter.roll(window, reach);
+            if room > counter.room {
+                (counter.refused_in, counter.sticky) = (None, false);
+            }
             counter.room = room;
             counter.reach = reach;
             let denial =
