@@ -4,6 +4,7 @@ pub mod command;
 pub mod settings;
 
 mod cluster;
+mod demo;
 mod edge;
 mod follow;
 mod identity;

@@ -37,8 +37,8 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(5);
 /// How long tasks may take to end, and logs to be written out, at the very end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Runs a node until a signal ends it. The error is the sentence why it could not start.
-pub fn run(settings: Settings) -> Result<(), String> {
+/// Runs a node until a signal ends it, or `leave` is cancelled. The error is the sentence why it could not start.
+pub fn run(settings: Settings, leave: CancellationToken) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.node.workers.clamp(1, 4))
         .thread_name("node")
@@ -50,7 +50,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let telemetry = telemetry::install(&settings.logs, runtime.handle().clone())?;
     // Whoever called puts the error on stderr, where the log may not go.
     let log_elsewhere = settings.logs.error != Target::Stderr;
-    let ended = runtime.block_on(live(settings, &telemetry));
+    let ended = runtime.block_on(live(settings, leave, &telemetry));
     if let (Err(error), true) = (&ended, log_elsewhere) {
         tracing::error!("{error}");
     }
@@ -59,10 +59,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
     ended
 }
 
-async fn live(settings: Settings, telemetry: &Telemetry) -> Result<(), String> {
+async fn live(settings: Settings, leave: CancellationToken, telemetry: &Telemetry) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     log_settings(&settings);
-    let mut node = Node::assemble(settings, telemetry).await?;
+    let mut node = Node::assemble(settings, leave, telemetry).await?;
     let ended = node.serve(&mut signals, telemetry).await;
     // A node that could not start was never in anybody's rotation.
     let delay = if ended.is_ok() { node.settings.node.drain.delay } else { Duration::ZERO };
@@ -88,7 +88,7 @@ struct Node {
     first_contact: Option<oneshot::Receiver<Result<(), String>>>,
     place: String,
     cluster: Arc<dyn Cluster>,
-    /// Cancelled when the Admin API was told that this node leaves.
+    /// Cancelled when the Admin API, or whoever started the node, told it to leave.
     leave: CancellationToken,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -96,13 +96,13 @@ struct Node {
 }
 
 impl Node {
-    async fn assemble(settings: Settings, telemetry: &Telemetry) -> Result<Self, String> {
+    async fn assemble(settings: Settings, leave: CancellationToken, telemetry: &Telemetry) -> Result<Self, String> {
         let node_id = node_id(&settings)?;
         let plugins = plugins(settings.node.plugins.as_deref());
         let edge = Edge::open(&settings)?;
         let opened = stores::open(&settings, &plugins).await?;
         let (ledger, live, traffic) = (opened.ledger.clone(), Arc::new(Live::default()), Arc::new(Traffic::default()));
-        let (draining, leave) = (CancellationToken::new(), CancellationToken::new());
+        let draining = CancellationToken::new();
         let cluster = cluster::start(&settings, &node_id, &ledger, &draining).await?;
         let handles = Handles {
             ledger: ledger.clone(),

@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster;
 mod command;
 mod crash;
+mod demo;
 mod fleet;
 mod history;
 mod lifecycle;

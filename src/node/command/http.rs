@@ -35,13 +35,23 @@ pub fn token(settings: &Settings, reading: bool) -> Option<&str> {
     settings.admin.token.as_deref().or(readonly)
 }
 
+/// A request without a body.
 pub fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>) -> io::Result<Answer> {
+    let token = token.map(|token| format!("Kong-Admin-Token: {token}\r\n")).unwrap_or_default();
+    send(address, method, path, &token, "")
+}
+
+/// A form.
+pub fn post(address: SocketAddr, path: &str, form: &str) -> io::Result<Answer> {
+    send(address, "POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", form)
+}
+
+fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let token = token.map(|token| format!("Kong-Admin-Token: {token}\r\n")).unwrap_or_default();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}");
-    stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes())?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}");
+    stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -4,8 +4,8 @@ mod cluster;
 mod config;
 mod database;
 mod health;
-mod http;
-mod instance;
+pub(crate) mod http;
+pub(crate) mod instance;
 mod migrations;
 mod words;
 
@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::node::command::words::{Invocation, Refusal};
+use crate::node::demo;
 use crate::node::settings::Settings;
 use crate::node::settings::said::{self, DEFAULT_FILES, Sources};
 use crate::node::start;
@@ -54,7 +57,7 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if invocation.command.name != "start" {
+    if invocation.command.name != "start" && !invocation.has("--node") {
         telemetry::install_for_command(invocation.verbosity);
     }
     match dispatch(&invocation) {
@@ -83,6 +86,7 @@ fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
         }
         "config" => config::run(invocation),
         "cluster" => cluster::run(invocation, &load(invocation)?),
+        "demo" => run_demo(invocation),
         "prepare" => prepare(&load(invocation)?),
         "reload" => reload(&load(invocation)?.node.prefix),
         _ => stop(invocation, &load(invocation)?.node.prefix),
@@ -98,7 +102,18 @@ fn run_node(invocation: &Invocation) -> Result<(), Failure> {
         migrations::bring_up(&settings)?;
     }
     let claim = instance::claim(&settings.node.prefix)?;
-    start::run(settings)?;
+    start::run(settings, CancellationToken::new())?;
+    drop(claim);
+    Ok(())
+}
+
+/// The demo, or with `--node FOLDER` one region of it.
+fn run_demo(invocation: &Invocation) -> Result<(), Failure> {
+    let Some(folder) = invocation.option("--node") else { return Ok(demo::run()?) };
+    let settings = load_from(Some(Path::new(folder).join(demo::region::SETTINGS)), Some(folder.to_owned()));
+    let settings = settings.map_err(|mut problems| Failure::from(problems.swap_remove(0)))?;
+    let claim = instance::claim(&settings.node.prefix)?;
+    demo::member::run(settings, Path::new(folder))?;
     drop(claim);
     Ok(())
 }
@@ -188,7 +203,7 @@ fn await_end(prefix: &Path, pid: u32, seconds: u64) -> Result<(), Failure> {
 }
 
 /// To stdout; a reader that has gone away is no failure.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 

@@ -64,6 +64,7 @@ const MIGRATE: Flag = Flag { short: None, long: "--run-migrations", takes_value:
 const NGINX_CONF: Flag = Flag { short: None, long: "--nginx-conf", takes_value: true };
 const NGINX_FLAGS: Flag = Flag { short: None, long: "--nginx-conf-flags", takes_value: true };
 const TIMEOUT: Flag = Flag { short: Some("-t"), long: "--timeout", takes_value: true };
+const NODE: Flag = Flag { short: None, long: "--node", takes_value: true };
 const ALL: Flag = Flag { short: Some("-a"), long: "--all", takes_value: false };
 
 const fn plain(name: &'static str, options: &'static [Flag], purpose: &'static str) -> Command {
@@ -97,6 +98,11 @@ pub static COMMANDS: &[Command] = &[
             "members of the cluster as a table; leave: drain and end this node",
         )
     },
+    plain(
+        "demo",
+        &[NODE],
+        "three regions on this machine, with a limit to try; Ctrl-C removes all of it (--node: one region, started by it)",
+    ),
     plain("prepare", &[CONF, PREFIX, NGINX_CONF], "make the prefix"),
     plain("reload", &[CONF, PREFIX, NGINX_CONF, NGINX_FLAGS], "certificates and log files again"),
     plain("stop", &[CONF, PREFIX, TIMEOUT], "stop the node of this prefix, gracefully"),
