@@ -22,6 +22,7 @@ use crate::cluster::core::view::{Cluster, Member, State, View};
 use crate::cluster::driver;
 use crate::cluster::transport;
 use crate::cluster::transport::Identity;
+use crate::counter::Counters;
 use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::durable;
@@ -43,12 +44,13 @@ pub async fn start(
     settings: &Settings,
     node_id: &str,
     ledger: &Arc<Ledger>,
+    counters: &Arc<Counters>,
     draining: &CancellationToken,
 ) -> Result<Arc<dyn Cluster>, String> {
     let incarnation = incarnation(&settings.node.prefix, unix_ms())
         .map_err(|error| format!("cannot keep the incarnation under {}: {error}", settings.node.prefix.display()))?;
     let Some(listen) = settings.cluster.listen else {
-        return Ok(Arc::new(alone(settings, node_id, incarnation, ledger)));
+        return Ok(Arc::new(alone(settings, node_id, incarnation, ledger, counters)));
     };
     let options = driver::Options {
         transport: transport::Options {
@@ -65,6 +67,13 @@ pub async fn start(
     let (keeper, spans) = keeper(settings, ledger);
     let started = driver::start(options, keeper, spans).await;
     started.map_err(|error| format!("cannot start the cluster on {listen}: {error}"))
+}
+
+/// The key that counters are hashed with; `None` for a node that shares them with nobody.
+pub fn counter_key(settings: &Settings) -> Result<Option<[u8; 16]>, String> {
+    let identity = settings.cluster.listen.and_then(|_| credentials(&settings.cluster));
+    let key = identity.map(|identity| transport::identity::counter_key(&identity)).transpose();
+    key.map_err(|error| format!("cannot derive the key of the counters: {error}"))
 }
 
 /// Tells how often this node asks the database: often for the few alive nodes with the lowest ids.
@@ -84,7 +93,7 @@ fn polls_often(view: &View) -> bool {
 }
 
 /// A node without a mesh is its own cluster.
-fn alone(settings: &Settings, node_id: &str, incarnation: u64, ledger: &Arc<Ledger>) -> Solo {
+fn alone(settings: &Settings, node_id: &str, incarnation: u64, ledger: &Arc<Ledger>, counters: &Arc<Counters>) -> Solo {
     let me = Member {
         node_id: node_id.to_owned(),
         region: settings.node.region.clone(),
@@ -100,7 +109,7 @@ fn alone(settings: &Settings, node_id: &str, incarnation: u64, ledger: &Arc<Ledg
         draining: false,
     };
     let ledger = ledger.clone();
-    Solo::new(me, move || ledger.vector())
+    Solo::new(me, counters.clone(), move || ledger.vector(), unix_ms)
 }
 
 fn hello(settings: &Settings, node_id: &str, incarnation: u64) -> Hello {

@@ -103,7 +103,10 @@ impl Node {
         let opened = stores::open(&settings, &plugins).await?;
         let (ledger, live, traffic) = (opened.ledger.clone(), Arc::new(Live::default()), Arc::new(Traffic::default()));
         let draining = CancellationToken::new();
-        let cluster = cluster::start(&settings, &node_id, &ledger, &draining).await?;
+        let mut counting = Options { capacity: COUNTERS_MAX, ..Options::default() };
+        counting.key = cluster::counter_key(&settings)?.unwrap_or(counting.key);
+        let counters = Arc::new(Counters::new(counting));
+        let cluster = cluster::start(&settings, &node_id, &ledger, &counters, &draining).await?;
         let handles = Handles {
             ledger: ledger.clone(),
             live: live.clone(),
@@ -121,7 +124,7 @@ impl Node {
             edge,
             node_id,
             live,
-            counters: Arc::new(Counters::new(Options { capacity: COUNTERS_MAX, ..Options::default() })),
+            counters,
             traffic,
             admin,
             proxy: None,

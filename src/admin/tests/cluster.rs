@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::admin::info::uuid_of_node;
 use crate::admin::tests::{Node, request};
-use crate::cluster::core::view::{Cluster, Figures, Member, State, View};
+use crate::cluster::core::view::{Cluster, Figures, LimitRow, Member, State, View};
 use crate::entity::{Change, Entity, Kind, Stamped};
 use crate::store::ledger::Ledger;
 use crate::store::{Contents, Merged};
@@ -22,6 +22,7 @@ pub(in crate::admin) struct Mesh {
     /// Peers beside this node.
     pub peers: Mutex<Vec<Member>>,
     pub figures: Mutex<Figures>,
+    pub limits: Mutex<Vec<LimitRow>>,
     /// Empty: this node has no mesh.
     pub address: Mutex<String>,
     pub vector: Mutex<Vector>,
@@ -60,6 +61,10 @@ impl Cluster for Mesh {
 
     fn figures(&self) -> Figures {
         self.figures.lock().unwrap().clone()
+    }
+
+    fn limits(&self, max: usize) -> Vec<LimitRow> {
+        self.limits.lock().unwrap().iter().take(max).cloned().collect()
     }
 
     fn settled(&self, vector: Vector, limit: Duration) -> BoxFuture<'_, Result<(), Vec<String>>> {

@@ -9,7 +9,7 @@ use tidegate_proto::Vector;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cluster::core::members::Members;
-use crate::cluster::core::view::{Cluster, Figures, State, View};
+use crate::cluster::core::view::{Cluster, Figures, LimitRow, State, View};
 use crate::cluster::driver::coverage::Coverage;
 use crate::cluster::transport::Mesh;
 
@@ -89,6 +89,10 @@ impl Cluster for Shared {
             epochs_adopted: count(&self.counts.epochs_adopted),
             ..self.mesh.figures()
         }
+    }
+
+    fn limits(&self, _: usize) -> Vec<LimitRow> {
+        Vec::new()
     }
 
     fn settled(&self, vector: Vector, limit: Duration) -> BoxFuture<'_, Result<(), Vec<String>>> {

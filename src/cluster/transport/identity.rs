@@ -81,15 +81,13 @@ impl Credentials {
 
 /// The fingerprint that stands for the cluster in frames and in `GET /cluster`: of the secret, or of the authority.
 pub fn cluster_id(identity: &Identity) -> io::Result<String> {
-    match identity {
-        Identity::Secret { secret, .. } => Ok(fingerprint(&seed(secret)?)),
-        Identity::Files { authority, .. } => {
-            let first = certificates(authority)?.into_iter().next();
-            first
-                .map(|root| fingerprint(&extract(&root)))
-                .ok_or_else(|| invalid("the authority's file has no certificate"))
-        }
-    }
+    material(identity).map(|material| fingerprint(&material))
+}
+
+/// The key that counters are hashed with: the same on all nodes of a cluster, and in no two clusters. With files it
+/// derives from the authority's certificate, which is no secret: whoever has it can look for keys that collide.
+pub fn counter_key(identity: &Identity) -> io::Result<[u8; 16]> {
+    material(identity).map(|material| expand(&material, &[b"counters"]))
 }
 
 /// The name in a certificate: a URI `tidegate://CLUSTER/NODE`, else the first DNS name as the node's.
@@ -230,6 +228,17 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
     CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(io::Error::other)
 }
 
+/// What everything that nodes have in common derives from.
+fn material(identity: &Identity) -> io::Result<hkdf::Prk> {
+    match identity {
+        Identity::Secret { secret, .. } => seed(secret),
+        Identity::Files { authority, .. } => {
+            let first = certificates(authority)?.into_iter().next();
+            first.map(|root| extract(&root)).ok_or_else(|| invalid("the authority's file has no certificate"))
+        }
+    }
+}
+
 fn seed(secret: &str) -> io::Result<hkdf::Prk> {
     if secret.is_empty() { Err(invalid("the cluster's secret is empty")) } else { Ok(extract(secret.as_bytes())) }
 }
@@ -314,6 +323,18 @@ mod tests {
         let identity = Identity::Secret { secret: "s".into(), previous: None };
         let other = Credentials::load(&identity, "two").unwrap();
         assert_ne!(one.reset_key, other.reset_key);
+    }
+
+    #[test]
+    fn no_two_clusters_hash_counters_alike() {
+        let key = |secret: &str, previous: Option<&str>| {
+            let identity = Identity::Secret { secret: secret.into(), previous: previous.map(str::to_owned) };
+            counter_key(&identity).unwrap()
+        };
+        assert_eq!(key("s", None), key("s", Some("t")));
+        assert_ne!(key("s", None), key("t", None));
+        let stays = 0xc61e_ef79_9f3f_0891_61bc_68b9_2849_7998_u128;
+        assert_eq!(u128::from_be_bytes(key("s", None)), stays);
     }
 
     #[test]
