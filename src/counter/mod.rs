@@ -9,6 +9,7 @@
 
 mod calendar;
 mod plain;
+pub mod strict;
 
 use std::hash::BuildHasher;
 use std::hash::Hasher;
@@ -24,6 +25,17 @@ use uuid::Uuid;
 
 pub use crate::counter::calendar::Window;
 use crate::counter::plain::Plain;
+use crate::counter::strict::Strict;
+
+/// Keeps the counters of a subject's periods apart.
+const APART: [u64; 6] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+    0xe703_7ed1_a0b4_28db,
+];
 
 /// A span of Kong's: a window starts at its calendar start in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,8 +158,6 @@ pub enum Gate {
     Capped(u64),
     /// As long as the own count is below this, and own and known below the limit; the forecast does not matter.
     Fill(u64),
-    /// Strict only: rights received from others in this window, in all.
-    Rights(u64),
 }
 
 /// Where a `scan` or `expire` goes on. One per use.
@@ -178,11 +188,16 @@ pub struct Figures {
 pub struct Counters {
     key: [u8; 16],
     plain: Mutex<Plain>,
+    strict: Strict,
 }
 
 impl Counters {
     pub fn new(options: Options) -> Self {
-        Counters { key: options.key, plain: Mutex::new(Plain::new(options.capacity)) }
+        Counters {
+            key: options.key,
+            plain: Mutex::new(Plain::new(options.capacity)),
+            strict: Strict::new(options.capacity / 4),
+        }
     }
 
     /// The keyed hash of a subject: scopes (nil when unscoped) and identifier. Equal on all nodes of a cluster, and in no
@@ -197,16 +212,13 @@ impl Counters {
 
     /// The counter of a subject and period, here and between nodes. Different subjects have different keys.
     pub fn key(subject: u64, period: Period) -> u64 {
-        const APART: [u64; 6] = [
-            0x9e37_79b9_7f4a_7c15,
-            0xbf58_476d_1ce4_e5b9,
-            0x94d0_49bb_1331_11eb,
-            0xd6e8_feb8_6659_fd93,
-            0xa076_1d64_78bd_642f,
-            0xe703_7ed1_a0b4_28db,
-        ];
         // 0 marks what is free; two subjects in 2^64 share a counter for it.
         (subject ^ APART[period as usize]).max(1)
+    }
+
+    /// The other way.
+    pub fn subject_of(key: u64, period: Period) -> u64 {
+        key ^ APART[period as usize]
     }
 
     /// Admits when every limit has room and then counts in all of them; else counts in none. A period stands at most once
@@ -216,12 +228,17 @@ impl Counters {
     /// The hit counts in the window that holds `unix_ms`, corrected to cluster time; one that comes just after its
     /// window ended counts in the next.
     pub fn hit(&self, subject: u64, reach: Reach, limits: &[Limit], unix_ms: u64) -> Verdict {
-        self.plain().hit(subject, reach, limits, unix_ms)
+        match reach {
+            Reach::Strict => self.strict.hit(subject, limits, unix_ms),
+            Reach::Local | Reach::Cluster => self.plain().hit(subject, reach, limits, unix_ms),
+        }
     }
 
     /// Keeps a name for the counters of a subject; call after a verdict with `unnamed`. At most 4,096 names are kept.
     pub fn name(&self, subject: u64, limits: &[Limit], name: impl FnOnce() -> Name) {
-        self.plain().name(subject, limits, name);
+        if let Some(name) = self.strict.name(subject, limits, name) {
+            self.plain().name(subject, limits, name);
+        }
     }
 
     /// The name that was kept for a counter.
@@ -229,7 +246,7 @@ impl Counters {
         self.plain().name_of(key)
     }
 
-    /// Counters of reach cluster or strict hit since they were last drained, at most `max`; read them after this call.
+    /// Counters of reach cluster hit since they were last drained, at most `max`; read them after this call.
     pub fn drain(&self, into: &mut Vec<Handle>, max: usize) -> Drained {
         self.plain().drain(into, max)
     }
@@ -266,6 +283,7 @@ impl Counters {
     /// Cluster time is Unix time plus this.
     pub fn set_offset_ms(&self, offset_ms: i64) {
         self.plain().offset_ms = offset_ms;
+        self.strict.set_offset_ms(offset_ms);
     }
 
     /// How many nodes share the limits, this one included; until when, in cluster ms, windows that began before
@@ -277,33 +295,27 @@ impl Counters {
 
     /// What to call, once, when a counter is hit after `doze`. The first call counts.
     pub fn on_rouse(&self, rouse: Arc<dyn Fn() + Send + Sync>) {
+        self.strict.on_rouse(rouse.clone());
         self.plain().rouse.get_or_insert(rouse);
     }
 
     /// Arms the call of `on_rouse`. `false`: there is something to drain, so do not sleep.
     pub fn doze(&self) -> bool {
-        self.plain().doze()
+        self.plain().doze() && self.strict.doze()
     }
 
     pub fn figures(&self) -> Figures {
-        self.plain().figures()
+        let (mut figures, strict) = (self.plain().figures(), self.strict.figures());
+        figures.admitted += strict.admitted;
+        figures.refused += strict.refused;
+        figures.strict_refused += strict.refused;
+        figures.lines += strict.lines;
+        figures
     }
 
-    /// Strict: in windows that start at or after `from_s` this node has `ppm` millionths of each limit as base rights,
-    /// rounded down; the weight before this one stays for earlier windows. There are none before the first call.
-    pub fn set_weight(&self, ppm: u32, from_s: u64) {
-        self.plain().set_weight(ppm, from_s);
-    }
-
-    /// Strict: rights received from a peer. `false`: that window is over, or the counter is gone.
-    pub fn grant(&self, handle: Handle, window: Window, more: u64) -> bool {
-        self.plain().grant(handle, window, more)
-    }
-
-    /// Strict: takes up to `wish` rights that are not spent, at most half of them when `keep_half`; returns how many. They
-    /// are gone from here when this returns, so they can be promised to a peer.
-    pub fn give(&self, handle: Handle, window: Window, wish: u64, keep_half: bool) -> u64 {
-        self.plain().give(handle, window, wish, keep_half)
+    /// The counters of strict limits.
+    pub fn strict(&self) -> &Strict {
+        &self.strict
     }
 
     fn plain(&self) -> MutexGuard<'_, Plain> {

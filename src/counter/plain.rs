@@ -25,10 +25,6 @@ pub(crate) struct Plain {
     dirty: VecDeque<u64>,
     capacity: usize,
     figures: Figures,
-    /// Newest first: from when, and ppm.
-    weights: Vec<(u64, u32)>,
-    /// Strict windows up to these were dropped and are not opened again.
-    floor: [u32; 6],
     dozing: bool,
     pub offset_ms: i64,
     pub nodes: u32,
@@ -41,7 +37,6 @@ pub(crate) struct Plain {
 struct Counter {
     window: Window,
     own: u64,
-    given: u64,
     counted: bool,
     previous: Option<(Window, u64)>,
     refused: u32,
@@ -52,7 +47,6 @@ struct Counter {
     dirty: bool,
     named: bool,
     remote: Option<Remote>,
-    received: (u32, u64),
 }
 
 enum Denial {
@@ -69,8 +63,6 @@ impl Plain {
             dirty: VecDeque::new(),
             capacity,
             figures: Figures::default(),
-            weights: Vec::new(),
-            floor: [0; 6],
             dozing: false,
             offset_ms: 0,
             nodes: 1,
@@ -95,15 +87,14 @@ impl Plain {
                 verdict.usage.push(room);
                 continue;
             };
-            let strict_back = counter.roll(window, reach);
+            counter.roll(window);
             if room > counter.room {
                 (counter.refused_in, counter.sticky) = (None, false);
             }
             counter.room = room;
             counter.reach = reach;
-            let denial =
-                if strict_back { Some(Denial::Count) } else { self.denial(&counter, reach, room, now_ms).err() };
-            let mut usage = counter.own - counter.given.min(counter.own) + counter.known(reach);
+            let denial = self.denial(&counter, reach, room, now_ms).err();
+            let mut usage = counter.own + counter.known(reach);
             if denial.is_some() || counter.refused_in == Some(counter.window.number) {
                 usage = usage.max(room);
             }
@@ -115,7 +106,7 @@ impl Plain {
                 counter.refused_in = Some(counter.window.number);
                 let loose = counter.slope() == 0.0 && counter.known(reach) == 0;
                 counter.sticky = (counter.sticky && !fresh) || (matches!(denial, Denial::Forecast) && !loose);
-                denials.push((denial, reach));
+                denials.push(denial);
             }
             self.counters.insert(key, counter);
         }
@@ -141,12 +132,11 @@ impl Plain {
         verdict
     }
 
-    fn tally(&mut self, verdict: &Verdict, denials: &[(Denial, Reach)]) {
+    fn tally(&mut self, verdict: &Verdict, denials: &[Denial]) {
         self.figures.admitted += u64::from(verdict.admitted);
         self.figures.refused += u64::from(!verdict.admitted);
-        let forecast = !verdict.admitted && denials.iter().all(|(denial, _)| matches!(denial, Denial::Forecast));
+        let forecast = !verdict.admitted && denials.iter().all(|denial| matches!(denial, Denial::Forecast));
         self.figures.forecast_refused += u64::from(forecast);
-        self.figures.strict_refused += u64::from(denials.iter().any(|(_, reach)| *reach == Reach::Strict));
     }
 
     fn denial(&self, counter: &Counter, reach: Reach, room: u64, now_ms: u64) -> Result<(), Denial> {
@@ -154,7 +144,8 @@ impl Plain {
         let below = |bound: u64, denial: Denial| if own < bound { Ok(()) } else { Err(denial) };
         match reach {
             Reach::Local => below(room, Denial::Count),
-            Reach::Strict => below(self.rights(counter, counter.window, room), Denial::Count),
+            // Has counters of its own.
+            Reach::Strict => Err(Denial::Count),
             Reach::Cluster => {
                 let start_ms = counter.window.start_s() * 1000;
                 if now_ms < self.guard_until_ms && start_ms < self.boot_ms {
@@ -184,22 +175,10 @@ impl Plain {
         }
     }
 
-    fn rights(&self, counter: &Counter, window: Window, room: u64) -> u64 {
-        if window.number <= self.floor[window.period as usize] {
-            return 0;
-        }
-        let weight = self.weights.iter().find(|(from_s, _)| *from_s <= window.start_s());
-        let base = u128::from(room) * u128::from(weight.map_or(0, |(_, ppm)| *ppm)) / 1_000_000;
-        let received = if counter.received.0 == window.number { counter.received.1 } else { 0 };
-        base as u64 + received
-    }
-
     fn insert(&mut self, key: u64, window: Window, room: u64, reach: Reach, now_ms: u64) {
         if self.counters.len() >= self.capacity {
             let over = |counter: &Counter| counter.over(now_ms);
-            let least = self.counters.iter().filter(|(_, counter)| {
-                over(counter) || (counter.own * 2 < counter.room && counter.reach != Reach::Strict)
-            });
+            let least = self.counters.iter().filter(|(_, counter)| over(counter) || counter.own * 2 < counter.room);
             let order = |(key, counter): (&u64, &Counter)| (!over(counter), counter.own * 1000 / counter.room, *key);
             let Some((.., gone)) = least.map(order).min() else { return };
             if let Some(gone) = self.counters.remove(&gone)
@@ -211,7 +190,6 @@ impl Plain {
         let counter = Counter {
             window,
             own: 0,
-            given: 0,
             counted: false,
             previous: None,
             refused: 0,
@@ -222,7 +200,6 @@ impl Plain {
             dirty: false,
             named: false,
             remote: None,
-            received: (0, 0),
         };
         self.counters.insert(key, counter);
     }
@@ -261,7 +238,7 @@ impl Plain {
         Some(Reading {
             key: handle.key,
             window: if counter.counted { counter.window } else { running },
-            own: counter.own.saturating_sub(counter.given),
+            own: counter.own,
             previous: counter.previous,
             refused: counter.refused,
             room: counter.room,
@@ -292,9 +269,6 @@ impl Plain {
                 remote.known = remote.known.max(old.known);
             }
         }
-        if let Gate::Rights(received) = remote.gate {
-            counter.receive(remote.window.number, |old| old.max(received));
-        }
         counter.remote = Some(remote);
     }
 
@@ -307,15 +281,7 @@ impl Plain {
     }
 
     pub fn expire(&mut self, _cursor: &mut Cursor, now_ms: u64, _lines_max: usize) {
-        let floor = &mut self.floor;
-        self.counters.retain(|_, counter| {
-            let gone = counter.over(now_ms);
-            if gone && counter.reach == Reach::Strict {
-                let floor = &mut floor[counter.window.period as usize];
-                *floor = counter.window.number.max(*floor);
-            }
-            !gone
-        });
+        self.counters.retain(|_, counter| !counter.over(now_ms));
         let counters = &self.counters;
         self.names.retain(|key, _| counters.contains_key(key));
     }
@@ -329,57 +295,18 @@ impl Plain {
         let (lines, capacity, names) = (self.counters.len(), self.capacity, self.names.len());
         Figures { lines: lines as u64, capacity: capacity as u64, names: names as u64, ..self.figures }
     }
-
-    pub fn set_weight(&mut self, ppm: u32, from_s: u64) {
-        self.weights.retain(|(old_s, _)| *old_s < from_s);
-        self.weights.insert(0, (from_s, ppm));
-        self.weights.truncate(2);
-    }
-
-    pub fn grant(&mut self, handle: Handle, window: Window, more: u64) -> bool {
-        let Some(counter) = self.counters.get_mut(&handle.key) else { return false };
-        if window.number < counter.window.number || window.number < counter.received.0 {
-            return false;
-        }
-        counter.receive(window.number, |old| old + more);
-        true
-    }
-
-    pub fn give(&mut self, handle: Handle, window: Window, wish: u64, keep_half: bool) -> u64 {
-        let Some(mut counter) = self.counters.remove(&handle.key) else { return 0 };
-        let mut given = 0;
-        if window.number >= counter.window.number {
-            counter.roll(window, Reach::Strict);
-            let spare = self.rights(&counter, window, counter.room).saturating_sub(counter.own);
-            given = wish.min(if keep_half { spare / 2 } else { spare });
-            counter.own += given;
-            counter.given += given;
-            counter.counted = true;
-        }
-        self.counters.insert(handle.key, counter);
-        given
-    }
 }
 
 impl Counter {
-    /// Moves to the window of a hit; true: it is too old for a strict one.
-    fn roll(&mut self, window: Window, reach: Reach) -> bool {
+    /// Moves to the window of a hit.
+    fn roll(&mut self, window: Window) {
         if window.number == self.window.number || window.number + 1 == self.window.number {
-            return false;
-        }
-        if window.number < self.window.number && reach == Reach::Strict {
-            return true;
+            return;
         }
         if self.counted {
-            self.previous = Some((self.window, self.own - self.given));
+            self.previous = Some((self.window, self.own));
         }
-        (self.window, self.own, self.given) = (window, 0, 0);
-        false
-    }
-
-    fn receive(&mut self, window: u32, more: impl Fn(u64) -> u64) {
-        let old = if self.received.0 == window { self.received.1 } else { 0 };
-        self.received = (window, more(old));
+        (self.window, self.own) = (window, 0);
     }
 
     fn known(&self, reach: Reach) -> u64 {
