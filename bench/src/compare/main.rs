@@ -1,0 +1,134 @@
+//! `tidegate-bench-compare`: CPU per proxied request beside other gateways, on the same backend in the same run.
+//!
+//! Each gateway gets one worker on one core; the load and the backend share the other, so that they cannot steal from
+//! what is measured. Rounds are interleaved and ratios are taken round by round, because these machines drift. CPU is
+//! what the kernel charged the gateway's processes, user and system, divided by the requests that were answered. Running
+//! each gateway's rounds in a block lost: a neighbour's build in one block looks like a slower gateway.
+#![allow(clippy::print_stdout)]
+
+mod cpu;
+mod h2load;
+mod message;
+mod options;
+mod peer;
+mod record;
+mod round;
+mod table;
+mod wire;
+mod work;
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::options::{Options, USAGE};
+use crate::peer::{Gateway, Peer};
+use crate::record::Record;
+use crate::round::Sender;
+use crate::table::Row;
+use crate::wire::Wire;
+use crate::work::{Kind, WORKS, Work};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+/// `None`: not installed here.
+type Finder = fn() -> Option<Peer>;
+
+/// Before the first round, each gateway is warmed up for this share of a measurement.
+const WARM_UP: f64 = 0.5;
+/// What is sent for percentiles, as a share of what nginx can answer.
+const SHARE: f64 = 0.5;
+
+fn main() -> Outcome<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some(options) = Options::read(&words)? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    cpu::pin_to(1)?;
+    let peers = peers(&options)?;
+    let named: Vec<_> = peers.iter().map(|peer| (peer.name.clone(), peer.version.clone())).collect();
+    let mut record = Record::create(&options.runs, &words, &named)?;
+    println!("{} rounds, {:?} a measurement; raw results in {}", options.rounds, options.lasts, record.path.display());
+    for (name, version) in named {
+        println!("  {name}: {version}");
+    }
+    for work in WORKS.iter().filter(|work| options.works.iter().any(|name| name == work.name)) {
+        compare(work, &peers, &options, &mut record)?;
+    }
+    Ok(())
+}
+
+/// Those wanted and installed, nginx first: ratios are taken to the first.
+fn peers(options: &Options) -> Outcome<Vec<Peer>> {
+    let finders: [(&str, Finder); 5] = [
+        ("nginx", peer::nginx::find),
+        ("haproxy", peer::haproxy::find),
+        ("caddy", peer::caddy::find),
+        ("envoy", peer::envoy::find),
+        ("pingora", peer::pingora::find),
+    ];
+    let wanted = |name: &str| options.peers.as_ref().is_none_or(|peers| peers.iter().any(|peer| peer == name));
+    let mut peers = Vec::new();
+    for (name, find) in finders.into_iter().filter(|(name, _)| wanted(name)) {
+        match find() {
+            Some(peer) => peers.push(peer),
+            None => println!("{name} is not installed here and left out; bench/README.md says how to get it."),
+        }
+    }
+    if wanted("tidegate") {
+        peers.push(peer::tidegate::find("tidegate", options.tidegate.clone())?);
+    }
+    if let Some(before) = &options.before {
+        peers.push(peer::tidegate::find("before", Some(before.clone()))?);
+    }
+    Ok(peers)
+}
+
+/// All rounds of one work, and its table. A peer that fails here is left out of the work.
+fn compare(work: &Work, peers: &[Peer], options: &Options, record: &mut Record) -> Outcome<()> {
+    let h2load = h2load::find();
+    println!("\n{} ({}; {} connections)", work.title, work.name, work.connections);
+    if work.kind == Kind::Http2 && h2load.is_none() {
+        println!("h2load is not installed (nghttp2-client): left out.");
+        return Ok(());
+    }
+    let mut wire = Wire::open(work.answer_len)?;
+    let sender = Sender { work, requests: work.requests(), h2load: h2load.as_deref() };
+    let mut running = Vec::new();
+    for peer in peers {
+        match start(peer, &sender, options.lasts.mul_f64(WARM_UP), &mut wire) {
+            Ok((gateway, rps)) => running.push((peer, gateway, rps)),
+            Err(error) => println!("{} is left out: {error}", peer.name),
+        }
+    }
+    let rate = running.first().map(|(_, _, rps)| (rps * SHARE).round());
+    let mut rows: Vec<Row<'_>> =
+        running.iter().map(|(peer, ..)| Row { name: &peer.name, rounds: Vec::new() }).collect();
+    for round in 0..options.rounds {
+        for (row, (peer, gateway, _)) in rows.iter_mut().zip(&running) {
+            let measured = sender.measure(gateway, rate, options.lasts, &mut wire)?;
+            record.measured(work.name, &peer.name, round, rate, &measured)?;
+            row.rounds.push(measured);
+        }
+    }
+    println!(
+        "percentiles at {:.0} requests/s; load and backend: {:.1} us/req",
+        rate.unwrap_or_default(),
+        load_us(&rows)
+    );
+    table::print(&rows);
+    Ok(())
+}
+
+/// Starts and warms up; the requests per second of the warm-up beside it.
+fn start(peer: &Peer, sender: &Sender<'_>, lasts: Duration, wire: &mut Wire) -> Outcome<(Gateway, f64)> {
+    let gateway = peer.start(sender.work, wire)?;
+    let done = sender.send(&gateway, None, lasts, wire)?;
+    if done.failed > 0 || done.answered == 0 {
+        return Err(format!("{} requests failed in the warm-up, {} did not", done.failed, done.answered).into());
+    }
+    Ok((gateway, done.answered as f64 / done.seconds))
+}
+
+fn load_us(rows: &[Row<'_>]) -> f64 {
+    rows.first().and_then(|row| row.rounds.first()).map_or(f64::NAN, |round| round.load_us)
+}

@@ -1,0 +1,91 @@
+//! One round of one gateway: as much as it can answer, then a fixed rate.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::cpu;
+use crate::h2load;
+use crate::peer::Gateway;
+use crate::wire::{Done, Load, Wire};
+use crate::work::{Kind, Work};
+
+/// Streams at once on each connection of HTTP/2.
+const STREAMS: usize = 4;
+
+/// What a round came to.
+#[derive(Clone, Copy, Default)]
+pub struct Measured {
+    /// User and system time of the gateway per answered request, as fast as it goes.
+    pub cpu_us: f64,
+    pub rps: f64,
+    /// CPU of load and backend per request, so that it shows when they are what gives out.
+    pub load_us: f64,
+    /// At the fixed rate.
+    pub p50_us: f64,
+    pub p99_us: f64,
+    /// CPU per request at the fixed rate.
+    pub paced_cpu_us: f64,
+    pub resident_kb: u64,
+    pub answered: usize,
+    pub failed: usize,
+}
+
+/// Sends the requests of one work.
+pub struct Sender<'s> {
+    pub work: &'s Work,
+    pub requests: Vec<Vec<u8>>,
+    pub h2load: Option<&'s Path>,
+}
+
+impl Sender<'_> {
+    /// As much as is answered when `rate` is `None`.
+    pub fn send(&self, gateway: &Gateway, rate: Option<f64>, lasts: Duration, wire: &mut Wire) -> Outcome<Done> {
+        if let (Some(address), Some(program)) = (gateway.tls, self.h2load) {
+            let load = h2load::Load { address, connections: self.work.connections, streams: STREAMS, rate, lasts };
+            return h2load::send(program, &load, wire);
+        }
+        let load = Load {
+            address: gateway.address,
+            requests: &self.requests,
+            answer_len: self.work.answer_len,
+            connections: self.work.connections,
+            connection_per_request: self.work.kind == Kind::ConnectionPerRequest,
+            rate,
+            lasts,
+        };
+        wire.send(&load)
+    }
+
+    /// One round; without a rate, the half of it at a fixed rate is left out.
+    pub fn measure(&self, gateway: &Gateway, rate: Option<f64>, lasts: Duration, wire: &mut Wire) -> Outcome<Measured> {
+        let (before, own_before) = (gateway.cpu_us(), cpu::spent_us(std::process::id()));
+        let done = self.send(gateway, None, lasts, wire)?;
+        let (spent, own) = (gateway.cpu_us() - before, cpu::spent_us(std::process::id()) - own_before);
+        let mut measured = Measured {
+            cpu_us: spent / done.answered as f64,
+            rps: done.answered as f64 / done.seconds,
+            load_us: own / done.answered as f64,
+            answered: done.answered,
+            failed: done.failed,
+            ..Measured::default()
+        };
+        if rate.is_some() {
+            let before = gateway.cpu_us();
+            let paced = self.send(gateway, rate, lasts, wire)?;
+            measured.paced_cpu_us = (gateway.cpu_us() - before) / paced.answered as f64;
+            measured.p50_us = percentile(&paced.took_us, 0.50);
+            measured.p99_us = percentile(&paced.took_us, 0.99);
+            measured.answered += paced.answered;
+            measured.failed += paced.failed;
+        }
+        measured.resident_kb = gateway.resident_kb();
+        Ok(measured)
+    }
+}
+
+fn percentile(sorted: &[u32], share: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position in a list")]
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at).or(sorted.last()).copied().map_or(f64::NAN, f64::from)
+}
