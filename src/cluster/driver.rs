@@ -28,10 +28,12 @@ use crate::cluster::driver::work::Work;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::seeds::Seeds;
 use crate::cluster::transport;
-use crate::cluster::transport::Mesh;
+use crate::cluster::transport::{Mesh, Reports};
 
 /// Frames and connections that wait for the driver; then reading from peers slows down.
 const EVENTS_MAX: usize = 1024;
+/// The same about limits: what waits is old soon.
+const LIMIT_EVENTS_MAX: usize = 128;
 /// Reports of the membership protocol that wait; more are dropped, and told again.
 const HINTS_MAX: usize = 4;
 
@@ -54,9 +56,10 @@ pub async fn start(
     let Options { mut transport, seeds, hostname, draining } = options;
     let (advertise, listen) = (transport.advertise, transport.listen);
     transport.hello.more.push((HOSTNAME, hostname.into_bytes()));
-    let (event, events) = mpsc::channel(EVENTS_MAX);
-    let mesh = Mesh::start(transport, keeper.clone(), event)?;
+    let ((event, events), (limit_event, limit_events)) = (mpsc::channel(EVENTS_MAX), mpsc::channel(LIMIT_EVENTS_MAX));
+    let mesh = Mesh::start(transport, keeper.clone(), Reports { events: event, limits: limit_event })?;
 
+    drop(limit_events);
     let vector = keeper.vector();
     let me = mesh.hello().clone();
     let known = Known {

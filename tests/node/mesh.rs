@@ -1,5 +1,6 @@
 //! Meshes on real sockets: who gets in, what arrives, and what a hostile or broken peer costs.
 
+mod counts;
 mod hostile;
 mod outages;
 mod rogue;
@@ -13,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tidegate::cluster::core::keeper::Keeper;
 use tidegate::cluster::core::view::Figures;
-use tidegate::cluster::transport::{Event, Identity, Mesh, Options};
+use tidegate::cluster::transport::{Event, Identity, Mesh, Options, Reports};
 use tidegate_proto::Vector;
 use tidegate_proto::frame::{
     Beat, Changed, Chunk, Fetch, Frame, Gossip, Hello, Leave, Records, Span, Spans, WholeRecord,
@@ -26,11 +27,15 @@ use crate::relay::{Link, Relay, free_addresses};
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "a secret of the tests";
+/// Reports about limits that may wait: most tests leave them.
+const LIMITS_MAX: usize = 4_096;
 
 /// A mesh and what it reported.
 struct Node {
     mesh: Mesh,
     events: mpsc::Receiver<Event>,
+    /// What it reported about limits, connections included.
+    limits: mpsc::Receiver<Event>,
     id: String,
 }
 
@@ -94,7 +99,8 @@ impl Plan {
             store: "embedded".into(),
             more: Vec::new(),
         };
-        let (sender, events) = mpsc::channel(64);
+        let ((events_sender, events), (limits_sender, limits)) = (mpsc::channel(64), mpsc::channel(LIMITS_MAX));
+        let reports = Reports { events: events_sender, limits: limits_sender };
         let options = Options {
             listen: self.listen,
             advertise: self.advertise,
@@ -105,12 +111,12 @@ impl Plan {
         // A socket of the node before may not be gone yet.
         let began = Instant::now();
         let mesh = loop {
-            match Mesh::start(options_again(&options), Arc::new(Shelf { records: self.records }), sender.clone()) {
+            match Mesh::start(options_again(&options), Arc::new(Shelf { records: self.records }), reports.clone()) {
                 Ok(mesh) => break mesh,
                 Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
             }
         };
-        Node { mesh, events, id: self.id.clone() }
+        Node { mesh, events, limits, id: self.id.clone() }
     }
 }
 
@@ -145,6 +151,16 @@ impl Node {
     async fn frame(&mut self) -> (String, Frame) {
         loop {
             if let Event::Frame { peer, frame } = self.event().await {
+                return (peer, frame);
+            }
+        }
+    }
+
+    /// The next frame about limits.
+    async fn limits_frame(&mut self) -> (String, Frame) {
+        loop {
+            let event = timeout(PATIENCE, self.limits.recv()).await.expect("a frame in time");
+            if let Event::Frame { peer, frame } = event.expect("a mesh that runs") {
                 return (peer, frame);
             }
         }

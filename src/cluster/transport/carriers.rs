@@ -1,9 +1,12 @@
 //! Which frame travels on what, and the tasks that write.
 //!
-//! Small frames share the first stream and stay in order. Transactions and gossip get a stream per frame, so that the
-//! loss of a packet holds up one frame and not what comes after it on the wire.
+//! Small frames share the first stream and stay in order. Transactions, gossip and counts get a stream per frame, so that
+//! the loss of a packet holds up one frame and not what comes after it on the wire. Counts that are urgent travel in
+//! datagrams: a later one says everything that an earlier one said, so none is worth sending again.
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use quinn::SendStream;
 use tidegate_proto::close::Close;
 use tidegate_proto::frame::Frame;
@@ -16,12 +19,18 @@ use crate::cluster::transport::outbox::Item;
 
 const SPANS_PRIORITY: i32 = 5;
 const GOSSIP_PRIORITY: i32 = 2;
+const COUNTS_PRIORITY: i32 = 0;
+/// Streams with counts that the peer has not acknowledged: as many as the shortest period's batches begin within a
+/// round trip of 600 ms. Half of the streams that a peer may open.
+const COUNTS_UNDER_WAY_MAX: usize = 32;
 
 /// How a kind travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// The first stream.
     Control,
+    /// The first stream, where there is room.
+    Rights,
     /// A stream each, none dropped once it was taken.
     Spans,
     /// A stream each, one at a time, the newest wins.
@@ -35,7 +44,7 @@ pub enum Carrier {
 pub fn carrier(kind: Kind) -> Carrier {
     match kind {
         Kind::Beat | Kind::Pull | Kind::Whole | Kind::Leave | Kind::Busy => Carrier::Control,
-        Kind::CountsPull | Kind::Ask | Kind::Grant => Carrier::Control,
+        Kind::CountsPull | Kind::Ask | Kind::Grant => Carrier::Rights,
         Kind::Spans => Carrier::Spans,
         Kind::Gossip => Carrier::Gossip,
         Kind::Counts => Carrier::Counts,
@@ -60,7 +69,9 @@ pub fn push_bytes(hub: &Hub, link: &Link, kind: Kind, bytes: Bytes) -> bool {
     match carrier(kind) {
         Carrier::Spans => link.outbox.spans.push(item),
         Carrier::Gossip => link.outbox.gossip.push(item),
-        Carrier::Counts | Carrier::Own => false,
+        Carrier::Counts => link.outbox.counts.push(item),
+        Carrier::Rights => link.outbox.push_right(item),
+        Carrier::Own => false,
         Carrier::Control => {
             let pushed = link.outbox.control.push(item);
             if !pushed && !hub.stop.is_cancelled() {
@@ -73,7 +84,12 @@ pub fn push_bytes(hub: &Hub, link: &Link, kind: Kind, bytes: Bytes) -> bool {
 
 /// Writes what is queued until the queues are finished and the peer has everything, or the connection breaks.
 pub async fn write(hub: &Hub, link: &Link, control: SendStream) {
-    tokio::join!(write_control(hub, link, control), write_spans(hub, link), write_gossip(hub, link));
+    tokio::join!(
+        write_control(hub, link, control),
+        write_spans(hub, link),
+        write_gossip(hub, link),
+        write_counts(hub, link),
+    );
 }
 
 async fn write_control(hub: &Hub, link: &Link, mut stream: SendStream) {
@@ -108,6 +124,25 @@ async fn write_gossip(hub: &Hub, link: &Link) {
         // One in flight: the next waits until the peer has this one.
         let _ = stream.stopped().await;
     }
+}
+
+async fn write_counts(hub: &Hub, link: &Link) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(len) = under_way.next() => link.outbox.counts.written(len),
+            next = link.outbox.counts.next(), if under_way.len() < COUNTS_UNDER_WAY_MAX => {
+                let Some(item) = next else { break };
+                let len = item.bytes.len();
+                let Some(stream) = write_alone(hub, link, item, COUNTS_PRIORITY).await else { return };
+                under_way.push(async move {
+                    let _ = stream.stopped().await;
+                    len
+                });
+            }
+        }
+    }
+    while under_way.next().await.is_some() {}
 }
 
 async fn write_alone(hub: &Hub, link: &Link, item: Item, priority: i32) -> Option<SendStream> {

@@ -40,6 +40,8 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 const UNI_STREAMS_MAX: u32 = 64;
 /// The control stream and three transfers.
 const BI_STREAMS_MAX: u32 = 4;
+/// Urgent counts that wait to be sent, and to be read; more push out the oldest. In bytes, per connection.
+const DATAGRAMS_LEN_MAX: usize = 64 << 10;
 const SOCKET_BUFFER_LEN: usize = 4 << 20;
 /// Strangers in the middle of a handshake; more are dropped by quinn.
 const INCOMING_MAX: usize = 512;
@@ -139,7 +141,8 @@ fn transport(segmentation_offload: bool) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAMS_LEN_MAX))
+        .datagram_send_buffer_size(DATAGRAMS_LEN_MAX)
         .enable_segmentation_offload(segmentation_offload);
     config
 }

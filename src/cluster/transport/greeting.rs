@@ -142,13 +142,17 @@ fn agree(mine: &Hello, clusters: &[String], name: &Name, theirs: &Hello) -> Resu
 
 /// Puts the connection to use and reports it, in one step: reports come in the order of what happened.
 async fn register(hub: &Hub, link: &Arc<Link>) -> Result<(), Close> {
-    let report = hub.events.reserve().await.map_err(|_| Close::Stopping)?;
+    let report = hub.reports.events.reserve().await.map_err(|_| Close::Stopping)?;
+    // Whoever exchanges counts may have ended: then the node goes on without.
+    let report_limits = hub.reports.limits.reserve().await.ok();
     let mut table = hub.table();
     if hub.stop.is_cancelled() {
         return Err(Close::Stopping);
     }
     table.register(&hub.hello.node_id, link)?;
-    report.send(Event::Connected(link.hello.clone()));
+    for report in [Some(report), report_limits].into_iter().flatten() {
+        report.send(Event::Connected(link.hello.clone()));
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tidegate_proto::close::Close;
 use tidegate_proto::frame::{Frame, Hello};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::transport::Event;
 use crate::cluster::transport::Options;
+use crate::cluster::transport::Reports;
 use crate::cluster::transport::carriers;
 use crate::cluster::transport::connections::{Link, Table};
 use crate::cluster::transport::endpoint;
@@ -54,7 +55,7 @@ pub struct Hub {
     pub hello: Hello,
     pub segmentation_offload: bool,
     pub keeper: Arc<dyn Keeper>,
-    pub events: mpsc::Sender<Event>,
+    pub reports: Reports,
     pub counters: Counters,
     /// Transfers that this node serves at once.
     pub donations: Arc<Semaphore>,
@@ -72,7 +73,7 @@ struct Dials(HashMap<SocketAddr, Vec<Instant>>);
 
 impl Hub {
     /// Binds; nothing runs yet.
-    pub fn bind(options: Options, keeper: Arc<dyn Keeper>, events: mpsc::Sender<Event>) -> io::Result<Arc<Self>> {
+    pub fn bind(options: Options, keeper: Arc<dyn Keeper>, reports: Reports) -> io::Result<Arc<Self>> {
         let Options { listen, advertise, identity, mut hello, segmentation_offload } = options;
         let configs = Configs::new(Credentials::load(&identity, &hello.node_id)?, segmentation_offload)?;
         let endpoint = endpoint::bind(listen, &configs)?;
@@ -91,7 +92,7 @@ impl Hub {
             hello,
             segmentation_offload,
             keeper,
-            events,
+            reports,
             counters: Counters::new(),
             donations: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             tasks: TaskTracker::new(),
@@ -247,12 +248,12 @@ async fn run(hub: Arc<Hub>, link: Arc<Link>, send: SendStream, recv: RecvStream)
     if link.is_open() {
         link.end(Close::Stopping, "ended");
     }
-    let report = hub.events.reserve().await.ok();
+    let (report, report_limits) = (hub.reports.events.reserve().await.ok(), hub.reports.limits.reserve().await.ok());
     let current = {
         let mut table = hub.table();
         hub.counters.ended(&link.connection.stats());
         let current = table.remove(&link);
-        if let (true, Some(report)) = (current, report) {
+        for report in [report, report_limits].into_iter().flatten().filter(|_| current) {
             report.send(Event::Closed { peer: link.hello.node_id.clone(), why: link.why() });
         }
         current

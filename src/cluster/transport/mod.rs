@@ -13,6 +13,7 @@ pub mod identity;
 mod inbound;
 mod outbox;
 mod reload;
+mod spread;
 mod transfers;
 mod verify;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use quinn::VarInt;
 use tidegate_proto::close::Close;
-use tidegate_proto::frame::{Chunk, Fetch, Frame, Hello};
+use tidegate_proto::frame::{Chunk, Counts, Fetch, Frame, Hello};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -68,6 +69,16 @@ pub enum Event {
     },
 }
 
+/// Where reports go. Both are told of connections.
+#[derive(Clone)]
+pub struct Reports {
+    /// Frames about members and the configuration. Full: reading from a peer slows down.
+    pub events: mpsc::Sender<Event>,
+    /// Frames about limits, which must not wait for the others. Full: counts are read more slowly, so that the oldest
+    /// datagrams are dropped and the peer owes the rest; `CountsPull`, `Ask` and `Grant` are dropped.
+    pub limits: mpsc::Sender<Event>,
+}
+
 /// What is queued has so long to be sent when the mesh is closed, and its peers as long again to hear of the end.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -78,10 +89,10 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Binds and starts. `keeper` answers `Fetch`; `events` is bounded: a full queue slows reading from that peer down.
-    pub fn start(options: Options, keeper: Arc<dyn Keeper>, events: mpsc::Sender<Event>) -> io::Result<Self> {
+    /// Binds and starts. `keeper` answers `Fetch`.
+    pub fn start(options: Options, keeper: Arc<dyn Keeper>, reports: Reports) -> io::Result<Self> {
         let identity = options.identity.clone();
-        let hub = Hub::bind(options, keeper, events)?;
+        let hub = Hub::bind(options, keeper, reports)?;
         hub.tasks.spawn(hub::accept(hub.clone()));
         hub.tasks.spawn(reload::follow(hub.clone(), identity));
         Ok(Self { hub })
@@ -106,6 +117,12 @@ impl Mesh {
     pub fn send(&self, peer: &str, frame: &Frame) -> bool {
         let link = self.hub.table().link(peer);
         link.is_some_and(|link| carriers::push(&self.hub, &link, frame))
+    }
+
+    /// Sends counts to several peers, urgent ones as datagrams where the peer takes those. Answers to whom they could not
+    /// be sent because what is queued for that peer is not taken: it is owed all slots.
+    pub fn spread(&self, peers: &[String], counts: &Counts, urgent: bool) -> Vec<String> {
+        spread::counts(&self.hub, peers, counts, urgent)
     }
 
     /// Asks `peer` for records; chunks arrive in order until one is `last`. The channel ends early when the donor is busy

@@ -13,19 +13,27 @@ use tokio::sync::Notify;
 const CONTROL_LEN_MAX: usize = 64 << 10;
 /// Bytes of transactions; one more is dropped, and the peer will pull what it lacks.
 const SPANS_LEN_MAX: usize = 1 << 20;
+/// Bytes of counts that wait or that the peer has not yet acknowledged, and frames that wait; one more is refused, and the
+/// peer is owed all slots.
+const COUNTS_LEN_MAX: usize = 1 << 20;
+const COUNTS_WAITING_MAX: usize = 64;
+/// Bytes of small frames above which no more questions and answers about rights are taken: those can be lost, and a
+/// flood of them must not cost the connection.
+const RIGHTS_LEN_MAX: usize = CONTROL_LEN_MAX / 2;
 
 /// The queues of one connection.
 pub struct Outbox {
     pub control: Queue,
     pub spans: Queue,
     pub gossip: Queue,
+    pub counts: Queue,
 }
 
 /// What becomes of a frame when there is no room.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    /// It is refused; but a queue that is empty takes any frame.
-    Bounded(usize),
+    /// It is refused, by bytes and by frames that wait; but a queue that is empty takes any frame.
+    Bounded { len: usize, waiting: usize },
     /// It takes the place of the one that waits.
     NewestWins,
 }
@@ -40,7 +48,7 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
-    /// Bytes, with the frame that is being written.
+    /// Bytes, with those that were taken and are not `written`.
     len: usize,
     finishing: bool,
 }
@@ -55,15 +63,21 @@ pub struct Item {
 impl Outbox {
     pub fn new() -> Self {
         Self {
-            control: Queue::new(Rule::Bounded(CONTROL_LEN_MAX)),
-            spans: Queue::new(Rule::Bounded(SPANS_LEN_MAX)),
+            control: Queue::new(Rule::Bounded { len: CONTROL_LEN_MAX, waiting: usize::MAX }),
+            spans: Queue::new(Rule::Bounded { len: SPANS_LEN_MAX, waiting: usize::MAX }),
             gossip: Queue::new(Rule::NewestWins),
+            counts: Queue::new(Rule::Bounded { len: COUNTS_LEN_MAX, waiting: COUNTS_WAITING_MAX }),
         }
+    }
+
+    /// A small frame that may be lost: refused while there is half of what the control stream may hold.
+    pub fn push_right(&self, item: Item) -> bool {
+        self.control.state().len <= RIGHTS_LEN_MAX && self.control.push(item)
     }
 
     /// Nothing more will be pushed; readers end when they have taken the rest.
     pub fn finish(&self) {
-        for queue in [&self.control, &self.spans, &self.gossip] {
+        for queue in [&self.control, &self.spans, &self.gossip, &self.counts] {
             queue.state().finishing = true;
             queue.wake.notify_one();
         }
@@ -82,8 +96,13 @@ impl Queue {
             return false;
         }
         match self.rule {
-            Rule::Bounded(len_max) if state.len > 0 && state.len + item.bytes.len() > len_max => return false,
-            Rule::Bounded(_) => state.len += item.bytes.len(),
+            Rule::Bounded { len, waiting } => {
+                let full = state.len + item.bytes.len() > len || state.items.len() >= waiting;
+                if state.len > 0 && full {
+                    return false;
+                }
+                state.len += item.bytes.len();
+            }
             Rule::NewestWins => state.items.clear(),
         }
         state.items.push_back(item);
@@ -137,6 +156,21 @@ mod tests {
         assert!(!outbox.control.push(item(1, 2)), "a frame in the middle of being written counts");
         outbox.control.written(CONTROL_LEN_MAX);
         assert!(outbox.control.push(item(1, 2)));
+    }
+
+    #[tokio::test]
+    async fn counts_are_refused_by_number_too() {
+        let outbox = Outbox::new();
+        let pushed = (0..200).filter(|_| outbox.counts.push(item(10, 1))).count();
+        assert_eq!(pushed, COUNTS_WAITING_MAX);
+        assert!(outbox.counts.next().await.is_some() && outbox.counts.push(item(10, 1)));
+    }
+
+    #[tokio::test]
+    async fn rights_leave_room_for_what_must_not_be_lost() {
+        let outbox = Outbox::new();
+        assert!(outbox.control.push(item(RIGHTS_LEN_MAX, 1)) && outbox.push_right(item(1, 2)));
+        assert!(!outbox.push_right(item(1, 2)) && outbox.control.push(item(1, 1)));
     }
 
     #[tokio::test]

@@ -26,6 +26,14 @@ pub struct Rogue {
 
 /// Dials with the certificate that a node of this identity has, or none.
 pub async fn dial(address: SocketAddr, shown: Option<(&Identity, &str)>) -> Result<Rogue, ConnectionError> {
+    dial_with(address, shown, true).await
+}
+
+async fn dial_with(
+    address: SocketAddr,
+    shown: Option<(&Identity, &str)>,
+    datagrams: bool,
+) -> Result<Rogue, ConnectionError> {
     let builder = rustls::ClientConfig::builder_with_provider(identity::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -41,6 +49,7 @@ pub async fn dial(address: SocketAddr, shown: Option<(&Identity, &str)>) -> Resu
     tls.alpn_protocols = vec![b"tidegate/1".to_vec()];
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = quinn::TransportConfig::default();
+    transport.datagram_receive_buffer_size(datagrams.then_some(64 << 10));
     transport.receive_window(quinn::VarInt::from_u32(WINDOW));
     transport.keep_alive_interval(Some(Duration::from_secs(1)));
     config.transport_config(Arc::new(transport));
@@ -53,7 +62,13 @@ pub async fn dial(address: SocketAddr, shown: Option<(&Identity, &str)>) -> Resu
 impl Rogue {
     /// Becomes a member under this name.
     pub async fn join(address: SocketAddr, identity: &Identity, hello: Hello) -> Self {
-        let mut rogue = dial(address, Some((identity, &hello.node_id.clone()))).await.unwrap();
+        Self::join_with(address, identity, hello, true).await
+    }
+
+    /// As `join`, and says whether it takes datagrams.
+    pub async fn join_with(address: SocketAddr, identity: &Identity, hello: Hello, datagrams: bool) -> Self {
+        let shown = Some((identity, hello.node_id.as_str()));
+        let mut rogue = dial_with(address, shown, datagrams).await.unwrap();
         rogue.say(&Frame::Hello(hello)).await;
         let mut answer = [0; 4];
         rogue.recv.read_exact(&mut answer).await.unwrap();
