@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["node"],
 ];
 
-/// Crates with sharp edges, and the place, seldom two, where each may be named.
+/// Crates with sharp edges, and the few places where each may be named.
 const FENCED: &[(&str, &str)] = &[
     ("bincode", "proto/src/"),
     ("tokio_postgres", "src/store/postgres"),
@@ -28,6 +28,7 @@ const FENCED: &[(&str, &str)] = &[
     ("hickory_resolver", "src/proxy/upstream/"),
     ("rcgen", "src/listen/tls"),
     ("rcgen", "src/cluster/transport/identity"),
+    ("rcgen", "bench/src/compare/peer/"),
     ("quinn", "src/cluster/transport"),
     ("quinn_proto", "src/cluster/transport/"),
     ("chitchat", "src/cluster/membership"),
