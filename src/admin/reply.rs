@@ -5,7 +5,7 @@
 //! the alternative: `http::Response` is one already.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, WARNING};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -77,6 +77,16 @@ pub(crate) fn unexpected(why: &dyn std::fmt::Display) -> Reply {
 pub(crate) fn with_revision(mut reply: Reply, revision: Revision) -> Reply {
     if let Ok(value) = HeaderValue::try_from(revision.to_string()) {
         reply.headers_mut().insert(REVISION, value);
+    }
+    reply
+}
+
+/// What whoever wrote should know, though it was accepted: one `Warning` each, as RFC 7234 spells them.
+pub(crate) fn with_notices(mut reply: Reply, notices: &[&str]) -> Reply {
+    for notice in notices {
+        if let Ok(value) = HeaderValue::try_from(format!("299 tidegate \"{notice}\"")) {
+            reply.headers_mut().append(WARNING, value);
+        }
     }
     reply
 }

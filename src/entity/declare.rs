@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::entity::Doc;
 use crate::entity::catalog::Draft;
+use crate::entity::check;
 use crate::entity::problem::Violations;
+use crate::entity::rules;
 
 /// A kind of entity, declared once.
 #[derive(Debug)]
@@ -137,6 +139,9 @@ pub struct Field {
     pub checks: &'static [Check],
     /// Accepts `{vault://…}` in place of a value.
     pub referenceable: bool,
+    /// Kong has no such field: a document that does not set it is without it, where others have null. Whoever compares
+    /// documents with Kong's finds no difference. It has no default.
+    pub ours: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -339,6 +344,7 @@ impl Field {
             unique: false,
             checks: &[],
             referenceable: false,
+            ours: false,
         }
     }
 
@@ -393,6 +399,11 @@ impl Field {
         self
     }
 
+    pub const fn ours(mut self) -> Self {
+        self.ours = true;
+        self
+    }
+
     pub const fn auto(mut self, auto: Auto) -> Self {
         self.auto = Some(auto);
         self
@@ -421,6 +432,26 @@ pub struct PluginDeclaration {
     pub consumer_scope: bool,
     /// Elements that `protocols` may have.
     pub protocols: &'static [&'static str],
+    /// What whoever configures it should know about what was accepted.
+    pub notices: &'static [Notice],
+}
+
+/// A word about a config that is accepted: it stands in the answer to the write, and in the log of nodes that run it.
+#[derive(Debug)]
+pub struct Notice {
+    /// By its dotted path in the config.
+    pub field: &'static str,
+    pub when: Match,
+    /// Printable ASCII without quotes: it becomes a header.
+    pub text: &'static str,
+}
+
+impl PluginDeclaration {
+    /// The notices for a config.
+    pub fn notices(&self, config: &Doc) -> impl Iterator<Item = &'static str> {
+        let holds = |notice: &&Notice| check::matches(&notice.when, rules::at(config, notice.field)).is_ok();
+        self.notices.iter().filter(holds).map(|notice| notice.text)
+    }
 }
 
 /// The plugins this node has, by which `config` of the kind `plugins` is checked.

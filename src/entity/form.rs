@@ -284,6 +284,7 @@ mod tests {
         rules: &[],
         consumer_scope: true,
         protocols: &[],
+        notices: &[],
     };
     static REDIS: Record =
         Record { fields: &[Field::string("host"), Field::integer("port")], shorthands: &[], rules: &[] };

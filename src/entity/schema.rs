@@ -200,6 +200,7 @@ mod tests {
         ],
         consumer_scope: false,
         protocols: &["grpc", "http"],
+        notices: &[],
     };
     static REDIS: Record = Record {
         fields: &[Field::integer("port").default(Literal::Int(6379)).checks(&[Check::GreaterThan(0)])],

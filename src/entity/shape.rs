@@ -106,7 +106,9 @@ pub fn document(pattern: &Pattern, mut sent: Doc, stored: Option<&Doc>, updating
         if let Err(problem) = settle(&view, &mut value, below, updating) {
             violations.fields.insert(field.name.to_owned(), problem);
         }
-        doc.insert(field.name.to_owned(), value);
+        if !(field.ours && value.is_null()) {
+            doc.insert(field.name.to_owned(), value);
+        }
     }
     // Kong: `updated_at` is taken and ignored everywhere.
     for name in sent.keys().filter(|name| *name != "updated_at") {

@@ -101,6 +101,13 @@ pub fn present(kind: Kind, mut doc: Doc, plugins: &Plugins, now_s: i64) -> Doc {
     doc
 }
 
+/// What whoever wrote `doc` should know about it, though it was accepted.
+pub fn notices(kind: Kind, doc: &Doc, plugins: &Plugins) -> Vec<&'static str> {
+    let config = doc.get("config").and_then(Value::as_object);
+    let plugin = plugin_of(kind, doc, None, plugins);
+    plugin.zip(config).map(|(plugin, config)| plugin.notices(config).collect()).unwrap_or_default()
+}
+
 /// Whether the entity's `ttl` is over at `now_s`. Always false for kinds without one.
 pub fn expired(kind: Kind, doc: &Doc, now_s: i64) -> bool {
     kind.ttl && expires_at(doc).is_some_and(|end| end <= now_s)

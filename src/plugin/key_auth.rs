@@ -27,6 +27,7 @@ static DECLARATION: PluginDeclaration = PluginDeclaration {
     rules: &[],
     consumer_scope: false,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[],
 };
 
 static FIELDS: &[Field] = &[

@@ -87,6 +87,8 @@ pub struct Exchange<'a> {
     pub client_ip: IpAddr,
     /// Unix seconds, read once per exchange.
     pub now_s: u64,
+    /// The same moment in Unix milliseconds.
+    pub now_ms: u64,
     pub consumer: Option<&'a Principal>,
     /// The anonymous consumer has none.
     pub credential: Option<CredentialRef>,

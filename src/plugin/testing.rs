@@ -54,6 +54,7 @@ impl Stage {
             service_id: Some(Uuid::from_u128(2)),
             client_ip: Ipv4Addr::LOCALHOST.into(),
             now_s: NOW_S,
+            now_ms: NOW_S * 1000,
             consumer: None,
             credential: None,
             response_headers: Vec::new(),

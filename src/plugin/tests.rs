@@ -41,6 +41,27 @@ fn defaults_fill_a_config() {
 }
 
 #[test]
+fn a_field_of_our_own_is_shown_where_somebody_set_it() {
+    let check = |sent: Value, stored: Option<Value>, expected: Option<&str>| {
+        let input = json!({"name": "rate-limiting", "config": sent}).as_object().unwrap().clone();
+        let stored = stored.map(|config| prepare(&json!({"name": "rate-limiting", "config": config})).unwrap());
+        let intent = stored.as_ref().map_or(Intent::Insert, |stored| Intent::Update { stored });
+        let checked = prepare_alone(Kind::PLUGINS, input, intent, &declarations(), 1_764_000_000).unwrap();
+        let config = checked.doc()["config"].as_object().unwrap();
+        assert_eq!(config.get("guarantee"), expected.map(Value::from).as_ref(), "{sent}");
+    };
+    let strict = json!({"minute": 9, "policy": "cluster", "guarantee": "strict"});
+    check(json!({"minute": 9}), None, None);
+    check(json!({"minute": 9, "guarantee": null}), None, None);
+    check(strict.clone(), None, Some("strict"));
+    check(json!({"minute": 8}), Some(strict.clone()), Some("strict"));
+    check(json!({"guarantee": null}), Some(strict), None);
+    let schema = crate::entity::schema::of_config(&maker("rate-limiting").unwrap().declaration.config);
+    let guarantee = json!({"guarantee": {"type": "string", "one_of": ["forecast", "strict"], "len_min": 1}});
+    assert!(schema["fields"].as_array().unwrap().contains(&guarantee), "{schema}");
+}
+
+#[test]
 fn what_is_wrong_is_said_in_kongs_words() {
     let limits = "at least one of these fields must be non-empty: 'config.second', 'config.minute', 'config.hour', \
                   'config.day', 'config.month', 'config.year'";
@@ -99,6 +120,11 @@ fn what_is_wrong_is_said_in_kongs_words() {
         "rate-limiting",
         json!({"minute": 1, "policy": "cloud"}),
         json!({"config": {"policy": "expected one of: local, cluster, redis"}}),
+    );
+    check(
+        "rate-limiting",
+        json!({"minute": 1, "guarantee": "strict"}),
+        json!({"config": {"guarantee": "strict needs the policy cluster: with local each node counts for itself"}}),
     );
 }
 

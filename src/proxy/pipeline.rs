@@ -42,7 +42,7 @@ pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Re
     };
     let uri = head.uri.clone();
     let path = path::normalise(uri.path());
-    let mut stage = Stage::new(&world, &worker.counters, turn.client_ip, turn.now_s);
+    let mut stage = Stage::new(&world, &worker.counters, turn.client_ip, turn.now_ms);
     let outcome = proceed(&mut turn, &world, &mut stage, &mut head, &path, incoming).await;
     let plan = stage.plan();
     let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(&mut head, &path, status, headers);

@@ -23,7 +23,7 @@ pub struct Stage<'s> {
     world: &'s Snapshot,
     counters: &'s Counters,
     client_ip: IpAddr,
-    now_s: u64,
+    now_ms: u64,
     plan: Option<&'s Plan>,
     /// `None`: the exchange ended before its plugins ran, and only global ones see its answer.
     run: Option<Run>,
@@ -41,12 +41,12 @@ pub struct Accessed {
 }
 
 impl<'s> Stage<'s> {
-    pub fn new(world: &'s Snapshot, counters: &'s Counters, client_ip: IpAddr, now_s: u64) -> Self {
+    pub fn new(world: &'s Snapshot, counters: &'s Counters, client_ip: IpAddr, now_ms: u64) -> Self {
         Self {
             world,
             counters,
             client_ip,
-            now_s,
+            now_ms,
             plan: None,
             run: None,
             consumer: None,
@@ -104,7 +104,8 @@ impl<'s> Stage<'s> {
             route_id: self.plan.map(|plan| plan.route_id),
             service_id: self.plan.and_then(|plan| Some(plan.service.as_ref()?.id)),
             client_ip: self.client_ip,
-            now_s: self.now_s,
+            now_s: self.now_ms / 1000,
+            now_ms: self.now_ms,
             consumer: self.consumer.and_then(|id| directory.consumers.get(&id)).map(|consumer| &**consumer),
             credential: self.credential,
             response_headers: Vec::new(),

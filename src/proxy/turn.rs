@@ -25,8 +25,8 @@ pub struct Turn {
     pub id: RequestId,
     pub id_value: HeaderValue,
     pub started: Instant,
-    /// Unix seconds.
-    pub now_s: u64,
+    /// Unix milliseconds.
+    pub now_ms: u64,
     pub version: Version,
     /// HEAD: the answer's body is not sent.
     pub head_only: bool,
@@ -49,7 +49,7 @@ impl Turn {
             id,
             id_value: id.header(),
             started,
-            now_s: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            now_ms: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             version: head.version,
             head_only: head.method == Method::HEAD,
             asked: Asked::by(&head.headers),

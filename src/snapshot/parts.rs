@@ -137,6 +137,9 @@ fn build(plugin: &PluginInstance) -> Result<PluginPart, ((Scope, String), Box<st
     let maker = maker(&plugin.name).ok_or_else(|| failed(format!("there is no plugin {}", plugin.name)))?;
     let running = (maker.build)(&plugin.config, scope).map_err(failed)?;
     let declaration = maker.declaration;
+    for notice in declaration.notices(&plugin.config) {
+        tracing::warn!(plugin = %plugin.id, "{notice}");
+    }
     let instance =
         Instance { id: plugin.id, name: declaration.name.into(), priority: declaration.priority, plugin: running };
     Ok(PluginPart { scope, instance: Arc::new(instance) })

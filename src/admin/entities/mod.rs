@@ -20,7 +20,7 @@ use crate::admin::reply::{self, Reply};
 use crate::entity::catalog::{Draft, Filter};
 use crate::entity::declare::{Plugins, Variants};
 use crate::entity::problem::Rejection;
-use crate::entity::write::{expired, present};
+use crate::entity::write::{expired, notices, present};
 use crate::entity::{Entity, Kind};
 use crate::snapshot::Live;
 use crate::store::ledger::{Ledger, WriteError};
@@ -189,7 +189,8 @@ impl Entities<'_> {
     fn written(&self, kind: Kind, outcome: Outcome) -> Reply {
         let shown = |status, entity: &Entity| {
             debug_assert_eq!(entity.kind(), kind);
-            reply::json(status, &self.show(entity))
+            let told = if typed_by_plugin(kind) { notices(kind, &entity.doc(), self.plugins) } else { Vec::new() };
+            reply::with_notices(reply::json(status, &self.show(entity)), &told)
         };
         match outcome {
             Outcome::Created(entity) => shown(StatusCode::CREATED, &entity),

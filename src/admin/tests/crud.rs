@@ -30,6 +30,22 @@ async fn create_read_change_list_delete() {
 }
 
 #[tokio::test]
+async fn a_write_is_answered_with_what_should_be_known_about_it() {
+    let node = Node::new();
+    let config = json!({ "minute": 1, "policy": "redis", "redis": { "host": "r.test" } });
+    let written = node.ask("POST /plugins", json!({ "name": "rate-limiting", "config": config })).await;
+    written.check(201, json!({ "config": { "policy": "redis" } }));
+    let told = written.header("warning").unwrap_or_default().to_owned();
+    assert!(told.starts_with("299 tidegate \"rate-limiting: redis is not contacted"), "{told}");
+    let id = written.json()["id"].as_str().unwrap_or_default().to_owned();
+    let read = node.ask(&format!("GET /plugins/{id}"), Value::Null).await;
+    assert_eq!(read.header("warning"), None);
+    let changed = node.ask(&format!("PATCH /plugins/{id}"), json!({ "config": { "policy": "cluster" } })).await;
+    changed.check(200, json!({ "config": { "policy": "cluster" } }));
+    assert_eq!(changed.header("warning"), None);
+}
+
+#[tokio::test]
 async fn put_by_id_creates_then_replaces() {
     let node = Node::new();
     let line = format!("PUT /services/{ID}");

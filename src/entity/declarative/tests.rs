@@ -15,6 +15,7 @@ static KEY_AUTH: PluginDeclaration = PluginDeclaration {
     rules: &[],
     consumer_scope: false,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[],
 };
 static FILE_LOG: PluginDeclaration = PluginDeclaration {
     name: "file-log",
@@ -23,6 +24,7 @@ static FILE_LOG: PluginDeclaration = PluginDeclaration {
     rules: &[],
     consumer_scope: true,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[],
 };
 
 const NOW_S: i64 = 1_700_000_000;

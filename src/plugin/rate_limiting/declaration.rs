@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::counter::Period;
 use crate::entity::Doc;
 use crate::entity::declare::{
-    Check, Complaint, Field, Literal, Match, PluginDeclaration, Record, Rule, Shorthand, Type,
+    Check, Complaint, Field, Literal, Match, Notice, PluginDeclaration, Record, Rule, Shorthand, Type,
 };
 use crate::entity::format;
 
@@ -19,6 +19,11 @@ pub(crate) static DECLARATION: PluginDeclaration = PluginDeclaration {
     rules: RULES,
     consumer_scope: true,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[Notice {
+        field: "policy",
+        when: Match::Eq("redis"),
+        text: "rate-limiting: redis is not contacted, policy redis is served as cluster: the nodes count together",
+    }],
 };
 
 static FIELDS: &[Field] = &[
@@ -47,6 +52,7 @@ static FIELDS: &[Field] = &[
     Field::number("error_code").default(Literal::Int(429)).checks(&[Check::GreaterThan(0)]),
     Field::string("error_message").default(Literal::Str("API rate limit exceeded")),
     Field::number("sync_rate").required().default(Literal::Int(-1)),
+    Field::string("guarantee").ours().checks(&[Check::OneOf(&["forecast", "strict"])]),
 ];
 
 static REDIS: Record = Record {
@@ -96,7 +102,12 @@ static RULES: &[Rule] = &[
     Rule::when("config.limit_by", Match::Eq("header"), "config.header_name", Match::Required),
     Rule::when("config.limit_by", Match::Eq("path"), "config.path", Match::Required),
     Rule::Custom { name: "", fields: &["config"], check: |plugin| refuse(plugin).into_iter().collect() },
+    Rule::Custom { name: "", fields: &["config"], check: |plugin| too_small(plugin).into_iter().collect() },
 ];
+
+/// The least limit of a second that can be strict: its rights are spread over nodes before they are asked for, and of
+/// fewer too many would lie where nobody asks.
+const STRICT_SECOND_MIN: f64 = 100.0;
 
 const fn limit(name: &'static str) -> Field {
     Field::number(name).checks(&[Check::GreaterThan(0)])
@@ -134,9 +145,73 @@ fn wrong_sync_rate(config: &Doc) -> Option<&'static str> {
     (rate < 0.02).then_some("sync_rate must be greater than 0.02, or -1 to disable")
 }
 
+/// What cannot be guaranteed: whoever counts for itself knows of nobody's spending, and parts of few rights, or of a
+/// fraction of one, are none.
+fn too_small(plugin: &Doc) -> Option<Complaint> {
+    let config = plugin.get("config")?.as_object()?;
+    let word = |name: &str| config.get(name).and_then(Value::as_str);
+    if word("guarantee") != Some("strict") {
+        return None;
+    }
+    let text = if matches!(word("policy"), Some("local") | None) {
+        "strict needs the policy cluster: with local each node counts for itself".to_owned()
+    } else {
+        Period::ALL.into_iter().find_map(|period| {
+            let limit = config.get(period.name()).and_then(Value::as_f64)?;
+            match period {
+                _ if limit < 1.0 || limit.fract() != 0.0 => {
+                    Some(format!("strict needs limits that are whole numbers: {} is {limit}", period.name()))
+                }
+                Period::Second if limit < STRICT_SECOND_MIN => {
+                    let least = STRICT_SECOND_MIN;
+                    Some(format!(
+                        "strict needs a limit of at least {least} where the window is a second: it is {limit}"
+                    ))
+                }
+                _ => None,
+            }
+        })?
+    };
+    Some(Complaint::Field("config.guarantee", text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strict_is_refused_where_rights_are_too_few_to_share() {
+        let check = |config: Value, expected: Option<&str>| {
+            let plugin = serde_json::json!({ "config": config });
+            let complaint = plugin.as_object().and_then(too_small);
+            let expected = expected.map(|text| Complaint::Field("config.guarantee", text.to_owned()));
+            assert_eq!(complaint, expected, "{plugin}");
+        };
+        let strict = |config: Value, expected: Option<&str>| {
+            let mut config = config;
+            config["guarantee"] = "strict".into();
+            check(config, expected);
+        };
+        check(serde_json::json!({"second": 1, "policy": "local"}), None);
+        check(serde_json::json!({"second": 1, "policy": "local", "guarantee": "forecast"}), None);
+        strict(serde_json::json!({"second": 100, "minute": 1000, "policy": "cluster"}), None);
+        strict(serde_json::json!({"minute": 1, "policy": "redis"}), None);
+        let local = Some("strict needs the policy cluster: with local each node counts for itself");
+        strict(serde_json::json!({"minute": 600, "policy": "local"}), local);
+        strict(serde_json::json!({"minute": 600, "policy": null}), local);
+        strict(
+            serde_json::json!({"second": 99, "policy": "cluster"}),
+            Some("strict needs a limit of at least 100 where the window is a second: it is 99"),
+        );
+        strict(
+            serde_json::json!({"hour": 0.5, "policy": "cluster"}),
+            Some("strict needs limits that are whole numbers: hour is 0.5"),
+        );
+        strict(
+            serde_json::json!({"second": 100, "minute": 600.5, "policy": "cluster"}),
+            Some("strict needs limits that are whole numbers: minute is 600.5"),
+        );
+    }
 
     #[test]
     fn limits_grow_with_their_periods_and_sync_needs_redis() {

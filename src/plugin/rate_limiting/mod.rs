@@ -1,29 +1,29 @@
 //! The plugin `rate-limiting`: how many requests a subject may make in fixed windows (`kong/plugins.md` D.1).
 //!
 //! Deciding and counting is one step in `Counters`, so requests at the same time never pass together where only one
-//! may. The policies are accepted as Kong has them and mean the same here, because counters are the nodes' own: `redis`
-//! is not contacted, and reading a counter cannot fail, which leaves `fault_tolerant` nothing to decide.
+//! may. `policy` says whose counts decide: `local` this node's alone, `cluster` those of all nodes, by `guarantee` with
+//! a forecast of what is not known yet or by rights that are handed out before. Kong's `cluster` asks the database and
+//! its `redis` a server for each request; here neither is contacted, `redis` means `cluster`, and reading a counter
+//! cannot fail, which leaves `fault_tolerant` nothing to decide.
 
 mod declaration;
+mod identity;
 mod report;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::counter::{Limit, Period, Reach};
+use crate::counter::{Limit, Name, Period, Reach};
 use crate::entity::Doc;
 use crate::plugin::rate_limiting::declaration::DECLARATION;
+use crate::plugin::rate_limiting::identity::By;
 use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
-
-/// Longest identifier that is kept on the stack; a longer one (a long header value) is allocated.
-type Identifier = SmallVec<[u8; 64]>;
 
 #[derive(Deserialize)]
 struct Config {
@@ -36,6 +36,8 @@ struct Config {
     limit_by: Option<String>,
     header_name: Option<String>,
     path: Option<String>,
+    policy: Option<String>,
+    guarantee: Option<String>,
     hide_client_headers: bool,
     error_code: Option<f64>,
     error_message: Option<String>,
@@ -45,6 +47,7 @@ struct RateLimiting {
     /// Shortest period first.
     limits: SmallVec<[Limit; 6]>,
     by: By,
+    reach: Reach,
     /// Nil where the instance has no such scope.
     route: Uuid,
     service: Uuid,
@@ -54,21 +57,12 @@ struct RateLimiting {
     error_message: Cow<'static, str>,
 }
 
-/// Whose requests are counted together.
-enum By {
-    Consumer,
-    Credential,
-    Address,
-    Service,
-    Header(HeaderName),
-    Path(Box<str>),
-}
-
 fn build(config: &Doc, scope: Scope) -> Built {
     let config = Config::deserialize(config).map_err(|error| error.to_string())?;
     Ok(Box::new(RateLimiting {
         limits: config.limits(),
         by: config.by()?,
+        reach: config.reach(),
         route: scope.route.unwrap_or_default(),
         service: scope.service.unwrap_or_default(),
         hide_client_headers: config.hide_client_headers,
@@ -80,9 +74,12 @@ fn build(config: &Doc, scope: Scope) -> Built {
 impl Plugin for RateLimiting {
     fn access(&self, exchange: &mut Exchange<'_>) -> Step {
         let subject = exchange.counters.subject(self.route, self.service, &self.by.identifier(exchange));
-        let verdict = exchange.counters.hit(subject, Reach::Local, &self.limits, exchange.now_s * 1000);
+        let verdict = exchange.counters.hit(subject, self.reach, &self.limits, exchange.now_ms);
+        if verdict.unnamed {
+            exchange.counters.name(subject, &self.limits, || self.name(exchange));
+        }
         if !self.hide_client_headers {
-            report::add(&self.limits, &verdict, exchange.now_s, &mut exchange.response_headers);
+            report::add(&self.limits, &verdict, &mut exchange.response_headers);
         }
         match (verdict.admitted, self.error_code) {
             (true, _) => Step::Continue,
@@ -91,6 +88,14 @@ impl Plugin for RateLimiting {
             }
             (false, None) => Step::Fail(Cow::Borrowed("error_code is not an HTTP status")),
         }
+    }
+}
+
+impl RateLimiting {
+    fn name(&self, exchange: &Exchange<'_>) -> Name {
+        let (limit_by, identifier) = self.by.shown(exchange);
+        let scope = |id: Uuid| Some(id).filter(|id| !id.is_nil());
+        Name { limit_by, identifier, route: scope(self.route), service: scope(self.service) }
     }
 }
 
@@ -122,39 +127,19 @@ impl Config {
         })
     }
 
+    fn reach(&self) -> Reach {
+        match (self.policy.as_deref(), self.guarantee.as_deref()) {
+            (Some("cluster" | "redis"), Some("strict")) => Reach::Strict,
+            (Some("cluster" | "redis"), _) => Reach::Cluster,
+            _ => Reach::Local,
+        }
+    }
+
     fn error_code(&self) -> Option<StatusCode> {
         let code = self.error_code.unwrap_or(429.0);
         let code = Some(code as u16).filter(|whole| f64::from(*whole) == code)?;
         StatusCode::from_u16(code).ok().filter(|status| status.as_u16() < 600)
     }
-}
-
-impl By {
-    /// Who is counted; the client's address where there is nothing else. The first byte tells the kinds apart, so that no
-    /// header value can be taken for somebody's address or id.
-    fn identifier(&self, exchange: &Exchange<'_>) -> Identifier {
-        let id = |id: Option<Uuid>| id.map(|id| tagged(b'i', id.as_bytes()));
-        let credential = || exchange.credential.map(|credential| credential.id);
-        let found = match self {
-            By::Consumer => id(exchange.consumer.map(|consumer| consumer.id).or_else(credential)),
-            By::Credential => id(credential()),
-            By::Address => None,
-            By::Service => id(exchange.service_id),
-            By::Header(name) => exchange.request.headers.get(name).map(|value| tagged(b't', value.as_bytes())),
-            By::Path(path) => (path.as_bytes() == exchange.path).then(|| tagged(b't', path.as_bytes())),
-        };
-        found.unwrap_or_else(|| match exchange.client_ip.to_canonical() {
-            IpAddr::V4(address) => tagged(b'a', &address.octets()),
-            IpAddr::V6(address) => tagged(b'a', &address.octets()),
-        })
-    }
-}
-
-fn tagged(tag: u8, bytes: &[u8]) -> Identifier {
-    let mut identifier = Identifier::with_capacity(1 + bytes.len());
-    identifier.push(tag);
-    identifier.extend_from_slice(bytes);
-    identifier
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ struct Rest {
     remaining: f64,
 }
 
-/// Adds the headers of `verdict`, whose usage is in the order of `limits`.
-pub(crate) fn add(limits: &[Limit], verdict: &Verdict, now_s: u64, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+/// Adds the headers of `verdict`, whose usage is in the order of `limits`. What remains is by the counts of all nodes
+/// that decided, and so is when the window ends: by the cluster's time.
+pub(crate) fn add(limits: &[Limit], verdict: &Verdict, headers: &mut Vec<(HeaderName, HeaderValue)>) {
     headers.reserve(2 * limits.len() + 4);
     let mut exceeded = false;
     let mut tightest: Option<Rest> = None;
@@ -35,7 +36,7 @@ pub(crate) fn add(limits: &[Limit], verdict: &Verdict, now_s: u64, headers: &mut
         }
     }
     let Some(Rest { limit, remaining }) = tightest else { return };
-    let reset_s = number::header(reset_s(limit.period, now_s));
+    let reset_s = number::header(reset_s(limit.period, verdict.at_ms / 1000));
     headers.push((RATE_LIMIT_LIMIT.clone(), shown(limit.limit)));
     headers.push((RATE_LIMIT_REMAINING.clone(), shown(remaining)));
     headers.push((RATE_LIMIT_RESET.clone(), reset_s.clone()));
@@ -89,9 +90,10 @@ mod tests {
 
     fn lines(limits: &[(Period, f64)], usage: &[u64], admitted: bool) -> Vec<String> {
         let limits: Vec<_> = limits.iter().map(|(period, limit)| Limit { period: *period, limit: *limit }).collect();
-        let verdict = Verdict { admitted, usage: usage.iter().copied().collect(), ..Verdict::default() };
+        let verdict =
+            Verdict { admitted, usage: usage.iter().copied().collect(), at_ms: (NOON_S + 15) * 1000, unnamed: false };
         let mut headers = Vec::new();
-        add(&limits, &verdict, NOON_S + 15, &mut headers);
+        add(&limits, &verdict, &mut headers);
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect()
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::counter::Counters;
+use crate::counter::{Counters, Gate, Remote, Window};
 use crate::plugin::directory::CredentialRef;
 use crate::plugin::testing::{NOW_S, Stage, build, directory, principal, told};
 
@@ -123,13 +123,69 @@ fn instances_of_one_scope_share_counts_whatever_consumer_they_are_for() {
     }
 }
 
-#[test]
-fn policies_are_decided_alike() {
+/// A node whose counters have heard of requests elsewhere, for the minute of the stage.
+fn with_remote(limit: f64, reach: Reach, known: u64) -> Node {
     let node = Node::new();
-    for (policy, expected) in [("local", "admitted 2"), ("cluster", "admitted 1"), ("redis", "admitted 0")] {
-        let plugin = build("rate-limiting", json!({"minute": 3, "policy": policy}), Scope::default()).unwrap();
-        assert_eq!(node.ask(&*plugin, Sent::default()), expected, "{policy}");
-    }
+    let subject = node.0.subject(Uuid::nil(), Uuid::nil(), &[b'a', 10, 0, 0, 1]);
+    node.0.hit(subject, reach, &[Limit { period: Period::Minute, limit }], NOW_S * 1000);
+    let handle = node.0.find(Counters::key(subject, Period::Minute)).unwrap();
+    let remote = Remote {
+        window: Window::at(Period::Minute, NOW_S),
+        known,
+        slope_per_ms: 0.0,
+        zero_ms: NOW_S * 1000,
+        resume_per_ms: 0.0,
+        gate: Gate::Open,
+        burst: 0,
+    };
+    node.0.publish(handle, &remote, NOW_S * 1000);
+    node
+}
+
+#[test]
+fn policies_say_whose_counts_decide() {
+    let check = |config: Value, reach: Reach, expected: [&str; 2]| {
+        let mut whole = json!({"minute": 6, "limit_by": "ip"});
+        whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let plugin = build("rate-limiting", whole, Scope::default()).unwrap();
+        // One counted here, three elsewhere.
+        let node = with_remote(6.0, reach, 3);
+        assert_eq!([(); 2].map(|()| node.ask(&*plugin, Sent::default())), expected, "{config}");
+    };
+    check(json!({"policy": "local"}), Reach::Local, ["admitted 4", "admitted 3"]);
+    check(json!({"policy": "cluster"}), Reach::Cluster, ["admitted 1", "admitted 0"]);
+    check(json!({"policy": "redis"}), Reach::Cluster, ["admitted 1", "admitted 0"]);
+    check(json!({"policy": "cluster", "guarantee": "forecast"}), Reach::Cluster, ["admitted 1", "admitted 0"]);
+    // Nobody gave this node rights.
+    check(json!({"policy": "cluster", "guarantee": "strict"}), Reach::Strict, [REFUSED, REFUSED]);
+}
+
+#[test]
+fn subjects_are_named_once_they_matter() {
+    let plugin =
+        |config: Value| build("rate-limiting", config, Scope { service: Some(Uuid::from_u128(5)), ..Scope::default() });
+    let check = |config: Value, sent: Sent<'_>, period: Period, identifier: &[u8], expected: Option<(&str, &str)>| {
+        let node = Node::new();
+        node.ask(&*plugin(config.clone()).unwrap(), sent);
+        let subject = node.0.subject(Uuid::nil(), Uuid::from_u128(5), identifier);
+        let name = node.0.name_of(Counters::key(subject, period));
+        let scopes = name.as_ref().map(|name| (name.route, name.service));
+        assert!(scopes.is_none_or(|scopes| scopes == (None, Some(Uuid::from_u128(5)))), "{config}: {scopes:?}");
+        let found = name.as_ref().map(|name| (name.limit_by, name.identifier.as_str()));
+        assert_eq!(found, expected, "{config}");
+    };
+    let address = [b'a', 10, 0, 0, 1];
+    let mut ann = vec![b'i'];
+    ann.extend(Uuid::from_u128(10).as_bytes());
+    let by_ann = Sent { consumer: Some("ann"), ..Sent::default() };
+    check(json!({"minute": 3, "policy": "cluster"}), by_ann, Period::Minute, &ann, Some(("consumer", "ann")));
+    // No consumer: what was counted by is the address.
+    check(json!({"hour": 9, "policy": "cluster"}), Sent::default(), Period::Hour, &address, Some(("ip", "10.0.0.1")));
+    let header = json!({"minute": 3, "policy": "cluster", "limit_by": "header", "header_name": "x-tenant"});
+    let tenant = Sent { header: Some("acme"), ..Sent::default() };
+    check(header, tenant, Period::Minute, b"tacme", Some(("header", "acme")));
+    // One of a thousand does not matter yet.
+    check(json!({"minute": 1000, "policy": "cluster"}), by_ann, Period::Minute, &ann, None);
 }
 
 #[test]
@@ -156,7 +212,7 @@ fn windows_end_on_their_own() {
     let mut stage = Stage::get("/");
     let mut ask_at = |now_s: u64| {
         let mut exchange = stage.exchange();
-        exchange.now_s = now_s;
+        exchange.now_ms = now_s * 1000;
         matches!(plugin.access(&mut exchange), Step::Continue)
     };
     let minute_s = NOW_S / 60 * 60;

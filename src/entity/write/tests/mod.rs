@@ -45,6 +45,7 @@ static LIMITS: PluginDeclaration = PluginDeclaration {
     ],
     consumer_scope: true,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[],
 };
 static REDIS: Record = Record {
     fields: &[
@@ -71,6 +72,7 @@ static KEYS: PluginDeclaration = PluginDeclaration {
     rules: &[],
     consumer_scope: false,
     protocols: &["grpc", "grpcs", "http", "https"],
+    notices: &[],
 };
 static KEY_NAME: Field = Field::string("").checks(&[Check::Format(&format::HEADER_NAME)]);
 
