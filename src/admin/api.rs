@@ -17,6 +17,7 @@ use crate::admin::entities::{Asked, Entities};
 use crate::admin::front::{self, Manners, Service};
 use crate::admin::info;
 use crate::admin::info::About;
+use crate::admin::limits;
 use crate::admin::metrics;
 use crate::admin::place::{Place, locate};
 use crate::admin::query::Query;
@@ -134,6 +135,7 @@ impl Api {
             // Entities are served from memory whole, so there is no cache to look into or to empty.
             Place::Cache | Place::Cached if asked.method == Method::DELETE => reply::empty(StatusCode::NO_CONTENT),
             Place::Cluster => cluster::show(&self.handles),
+            Place::ClusterLimits => limits::list(&self.handles, &asked.query),
             Place::LeaveCluster => cluster::leave(&self.handles),
             Place::ClusteringStatus => cluster::status(&self.handles, now_s()),
             Place::DataPlanes => cluster::data_planes(&self.handles, asked, now_s()),

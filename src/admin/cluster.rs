@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::admin::Handles;
 use crate::admin::entities::Asked;
 use crate::admin::info::uuid_of_node;
+use crate::admin::limits::Mode;
 use crate::admin::query::{encode_offset, link};
 use crate::admin::reply::{self, Reply};
 use crate::cluster::core::view::{Member, State, View};
@@ -28,6 +29,7 @@ pub(crate) fn show(handles: &Handles) -> Reply {
         "converged": view.converged,
         "revision": view.vector.revision(),
         "nodes": nodes,
+        "limits": Mode::of(&view, &handles.cluster.figures().limits).shown(),
     }))
 }
 

@@ -15,6 +15,7 @@ use crate::KONG_VERSION;
 use crate::VERSION;
 use crate::admin::Handles;
 use crate::admin::config::Loader;
+use crate::admin::limits;
 use crate::admin::place::{children, foreign_fields, loaded};
 use crate::admin::query::Query;
 use crate::admin::reply::{self, Reply};
@@ -32,6 +33,7 @@ const DISABLED_OR_FIXED: &[&str] = &[
     "/cluster",
     "/cluster/conflicts",
     "/cluster/leave",
+    "/cluster/limits",
     "/clustering/data-planes",
     "/clustering/status",
     "/config",
@@ -155,6 +157,7 @@ pub(crate) fn status(handles: &Handles, loader: &Loader, query: &Query) -> Reply
     } else {
         status["configuration_hash"] = loader.hash(&handles.ledger).into();
     }
+    status["limits"] = limits::mode(handles).shown();
     reply::ok(&status)
 }
 

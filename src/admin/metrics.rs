@@ -1,5 +1,6 @@
 //! `/metrics`: what this node counts, as Prometheus text; Kong's names where Kong has one.
 
+mod limits;
 mod mesh;
 
 use std::fmt::{Display, Write};

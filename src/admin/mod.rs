@@ -11,6 +11,7 @@ mod config;
 mod entities;
 mod front;
 mod info;
+mod limits;
 mod metrics;
 mod place;
 mod query;

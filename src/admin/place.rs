@@ -38,6 +38,7 @@ pub(crate) enum Place<'a> {
     Cache,
     Cached,
     Cluster,
+    ClusterLimits,
     Conflicts,
     LeaveCluster,
     ClusteringStatus,
@@ -93,6 +94,7 @@ impl Place<'_> {
             | Self::Tag(_)
             | Self::LogLevel
             | Self::Cluster
+            | Self::ClusterLimits
             | Self::Conflicts
             | Self::ClusteringStatus
             | Self::DataPlanes => READ,
@@ -147,6 +149,7 @@ fn fixed<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["cache"] => Place::Cache,
         ["cache", name] if !name.is_empty() => Place::Cached,
         ["cluster"] => Place::Cluster,
+        ["cluster", "limits"] => Place::ClusterLimits,
         ["cluster", "conflicts"] => Place::Conflicts,
         ["cluster", "leave"] => Place::LeaveCluster,
         ["clustering", "status"] => Place::ClusteringStatus,

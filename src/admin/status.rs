@@ -16,6 +16,7 @@ use crate::admin::config::Loader;
 use crate::admin::front::{self, Manners, Service};
 use crate::admin::info;
 use crate::admin::info::About;
+use crate::admin::limits;
 use crate::admin::metrics;
 use crate::admin::query::Query;
 use crate::admin::reply::{self, Reply};
@@ -46,7 +47,7 @@ impl Service for Status {
         let path = head.uri.path();
         let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
         let methods = match path {
-            "/status" | "/status/dns" | "/metrics" | "/cluster" => "GET, HEAD, OPTIONS",
+            "/status" | "/status/dns" | "/metrics" | "/cluster" | "/cluster/limits" => "GET, HEAD, OPTIONS",
             "/status/ready" => "GET, HEAD, OPTIONS, POST",
             _ => return reply::not_found(),
         };
@@ -66,6 +67,7 @@ impl Status {
             "/status" => info::status(&self.handles, &self.loader, &query),
             "/status/dns" => info::status_dns(),
             "/cluster" => cluster::show(&self.handles),
+            "/cluster/limits" => limits::list(&self.handles, &query),
             "/metrics" => metrics::reply(&self.about, &self.handles),
             _ => self.readiness(),
         }

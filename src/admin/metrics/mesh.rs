@@ -4,7 +4,8 @@
 
 use tidegate_proto::Revision;
 
-use crate::admin::metrics::{Page, escaped};
+use crate::admin::limits::Mode;
+use crate::admin::metrics::{Page, escaped, limits};
 use crate::cluster::core::view::{Cluster, Figures, Member, State, View};
 
 const STATES: [State; 4] = [State::Alive, State::Suspect, State::Dead, State::Left];
@@ -15,6 +16,7 @@ pub(crate) fn render(page: &mut Page, cluster: &dyn Cluster, epochs_adopted: u64
     peers(page, &view);
     let figures = cluster.figures();
     traffic(page, &figures);
+    limits::render(page, &figures.limits, &Mode::of(&view, &figures.limits));
     events(page, &figures, epochs_adopted);
 }
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::admin::info::uuid_of_node;
 use crate::admin::tests::{Node, request};
-use crate::cluster::core::view::{Cluster, Figures, LimitRow, Member, State, View};
+use crate::cluster::core::view::{Cluster, Figures, LimitFigures, LimitRow, Member, State, View};
+use crate::counter::{Name, Period};
 use crate::entity::{Change, Entity, Kind, Stamped};
 use crate::store::ledger::Ledger;
 use crate::store::{Contents, Merged};
@@ -127,6 +128,120 @@ async fn both_listeners_tell_who_is_in_the_cluster() {
     let asked = request("GET /cluster").header("kong-admin-token", "secret").body(Bytes::new()).unwrap();
     node.send(asked).await.check(200, expected);
     assert_eq!(node.health("POST /cluster", "").await.status, 405);
+}
+
+#[tokio::test]
+async fn both_listeners_tell_the_fullest_limits() {
+    let node = Node::new();
+    let one = LimitRow {
+        key: 0xab,
+        period: Period::Month,
+        window_start_s: 1_793_491_200,
+        limit: 600,
+        own: 100,
+        remote: 400,
+        forecast: 12.345,
+        remaining: 100,
+        sources: 3,
+        strict: false,
+        name: Some(Name {
+            limit_by: "consumer",
+            identifier: "ann".to_owned(),
+            route: None,
+            service: Some(Uuid::from_u128(5)),
+        }),
+    };
+    let unnamed = LimitRow { name: None, ..one.clone() };
+    *node.mesh.limits.lock().unwrap() = std::iter::once(one).chain(std::iter::repeat_n(unnamed, 1_100)).collect();
+    node.mesh.figures.lock().unwrap().limits =
+        LimitFigures { lines: 7, tracked: 5, offset_ms: -3, ..LimitFigures::default() };
+    let first = json!({
+        "limit": 600, "period": "month", "limit_by": "consumer", "identifier": "ann", "key": "00000000000000ab",
+        "route": null, "service": { "id": Uuid::from_u128(5) }, "window_start": 1_793_491_200,
+        "window_end": 1_796_083_200, "own": 100, "remote": 400, "forecast": 12.3, "remaining": 100, "sources": 3,
+        "strict": false,
+    });
+    let solo = json!({ "mode": "solo", "counters": 7, "tracked": 5, "stale_peers": 0, "offset_ms": -3 });
+    for answer in [node.ask("GET /cluster/limits", Value::Null).await, node.health("GET /cluster/limits", "").await] {
+        answer.check(200, json!({ "self": "node-1", "summary": solo }));
+        let document = answer.json();
+        let rows = document["data"].as_array().unwrap();
+        assert_eq!((rows.len(), &rows[0]), (20, &first));
+        assert_eq!((&rows[1]["identifier"], &rows[1]["limit_by"]), (&Value::Null, &Value::Null));
+    }
+    let count = async |query: &str| {
+        let answer = node.ask(&format!("GET /cluster/limits?size={query}"), Value::Null).await;
+        answer.json()["data"].as_array().map(Vec::len)
+    };
+    assert_eq!((count("1").await, count("1000").await), (Some(1), Some(1000)));
+    for size in ["0", "1001", "x"] {
+        node.ask(&format!("GET /cluster/limits?size={size}"), Value::Null).await.check(400, json!({}));
+    }
+    assert_eq!(node.ask("POST /cluster/limits", json!({})).await.status, 405);
+}
+
+#[tokio::test]
+async fn lost_peers_show_wherever_somebody_looks() {
+    let node = Node::new();
+    three(&node);
+    let degraded = json!({ "limits": { "mode": "degraded", "reason": "node-3 (fra) is dead" } });
+    node.ask("GET /status", Value::Null).await.check(200, degraded.clone());
+    node.ask("GET /cluster", Value::Null).await.check(200, degraded.clone());
+    node.ask("GET /cluster/limits", Value::Null).await.check(200, json!({ "summary": degraded["limits"] }));
+    let page = String::from_utf8(node.ask("GET /metrics", Value::Null).await.body.to_vec()).unwrap();
+    assert!(page.contains("\ntidegate_limits_degraded 1\n"), "{page}");
+    node.mesh.peers.lock().unwrap().retain(|peer| peer.state != State::Dead);
+    node.ask("GET /status", Value::Null).await.check(200, json!({ "limits": { "mode": "whole" } }));
+}
+
+#[tokio::test]
+async fn what_limits_decided_is_measured() {
+    let node = Node::new();
+    node.mesh.figures.lock().unwrap().limits = LimitFigures {
+        admitted: 1,
+        refused: 2,
+        refused_by_forecast: 3,
+        tracked: 4,
+        lines: 5,
+        evicted: 6,
+        sketched: 7,
+        withheld: 8,
+        over_budget: 9,
+        entries_sent: 10,
+        entries_received: 11,
+        foreign_windows: 12,
+        overshoot: 13.5,
+        overshoot_windows: 14,
+        stale_peers: 15,
+        offset_ms: -16,
+        strict_given: 17,
+        strict_taken: 18,
+        strict_refused: 19,
+    };
+    let page = String::from_utf8(node.ask("GET /metrics", Value::Null).await.body.to_vec()).unwrap();
+    for line in [
+        "decisions_total{result=\"admitted\"} 1",
+        "decisions_total{result=\"refused\"} 2",
+        "refused_by_forecast_total 3",
+        "tracked 4",
+        "counters 5",
+        "evicted_total 6",
+        "sketched_total 7",
+        "withheld 8",
+        "over_budget_total 9",
+        "entries_total{direction=\"sent\"} 10",
+        "entries_total{direction=\"received\"} 11",
+        "foreign_windows_total 12",
+        "overshoot_total 13.5",
+        "overshoot_windows_total 14",
+        "stale_peers 15",
+        "clock_offset_seconds -0.016",
+        "rights_total{direction=\"given\"} 17",
+        "rights_total{direction=\"taken\"} 18",
+        "refused_strict_total 19",
+    ] {
+        assert!(page.lines().any(|given| given.strip_prefix("tidegate_limits_") == Some(line)), "{line}\n{page}");
+    }
 }
 
 #[tokio::test]

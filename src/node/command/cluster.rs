@@ -74,7 +74,17 @@ fn shown(document: &Value) -> String {
         table.push('\n');
     }
     let agreed = if document["converged"] == true { "converged" } else { "not converged" };
-    table + &format!("\n{} nodes, {agreed}, revision {}\n", nodes.len(), revision(&document["revision"]))
+    table
+        + &format!("\n{} nodes, {agreed}, revision {}\n", nodes.len(), revision(&document["revision"]))
+        + &limits(document)
+}
+
+/// A line where limits are decided without the counts of some node.
+fn limits(document: &Value) -> String {
+    match &document["limits"]["reason"] {
+        Value::String(reason) => format!("limits are degraded: {}\n", text(&Value::from(reason.as_str()))),
+        _ => String::new(),
+    }
 }
 
 fn row(node: &Value, me: &str) -> [String; 8] {
@@ -119,6 +129,7 @@ mod tests {
                    "revision": {"epoch": 1, "number": 42}, "rtt_ms": rtt, "last_heard_ms": 80})
         };
         let document = json!({"self": "a", "converged": true, "revision": {"epoch": 1, "number": 42},
+                              "limits": {"mode": "degraded", "reason": "b (fra) is suspect"},
                               "nodes": [node("a", "alive", Value::Null), node("b\u{1b}[2J", "suspect", json!(12.34))]});
         let expected = "\
 NODE  REGION  STATE    ADDRESS         REVISION  RTT      HEARD    VERSION
@@ -126,6 +137,7 @@ a *   fra     alive    [fdaa::3]:8005  1.42      -        -        0.1.0
 b[2J  fra     suspect  [fdaa::3]:8005  1.42      12.3 ms  80.0 ms  0.1.0
 
 2 nodes, converged, revision 1.42
+limits are degraded: b (fra) is suspect
 ";
         assert_eq!(shown(&document), expected);
     }
