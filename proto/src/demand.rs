@@ -11,7 +11,7 @@ const LEAST: f64 = -10.0;
 /// Events a second as a code; 0 for none, and for less than the least that can be said. What is above the most becomes
 /// the most.
 pub fn encode(per_s: f64) -> u16 {
-    if !(per_s > 0.0) {
+    if per_s.is_nan() || per_s <= 0.0 {
         return 0;
     }
     let step = ((per_s.log2() - LEAST) * STEPS).round() + 1.0;
