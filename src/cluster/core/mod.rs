@@ -6,4 +6,6 @@ pub mod members;
 pub mod registers;
 pub mod replica;
 pub mod solo;
+pub mod tally;
+pub mod time;
 pub mod view;

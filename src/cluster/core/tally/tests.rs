@@ -1,0 +1,97 @@
+//! Nodes in a row, frames passed by hand.
+
+use std::sync::Arc;
+
+use tidegate_proto::frame::Frame;
+
+use super::*;
+use crate::counter::{Limit, Options as CounterOptions};
+
+const NOW_MS: u64 = 1_764_000_000_000;
+
+/// Two nodes, and the way between them.
+struct Pair {
+    nodes: Vec<(Tally, Arc<Counters>)>,
+    way: Vec<(u64, usize, Input)>,
+    now_ms: u64,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let node = |name: &str| {
+            let counters = Arc::new(Counters::new(CounterOptions { capacity: 1_000, key: [7; 16] }));
+            let me = Me { node_id: name.to_owned(), incarnation: 1 };
+            let options = Options { budget_per_s: 1 << 20, partition: Partition::Share };
+            (Tally::new(me, counters.clone(), options, NOW_MS), counters)
+        };
+        let mut pair = Self { nodes: vec![node("a"), node("b")], way: Vec::new(), now_ms: NOW_MS };
+        for (at, peer) in [(0, "b"), (1, "a")] {
+            let peer = peer.to_owned();
+            pair.nodes[at].0.on(Input::Connected { peer: peer.clone(), incarnation: 1 }, NOW_MS);
+            pair.nodes[at].0.on(Input::Rtt { peer, rtt_ms: 20 }, NOW_MS);
+        }
+        pair
+    }
+
+    fn run(&mut self, ms: u64, mut each: impl FnMut(&mut Self)) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            each(self);
+            let due: Vec<_> = self.way.extract_if(.., |(at_ms, ..)| *at_ms <= self.now_ms).collect();
+            for (_, to, input) in due {
+                self.nodes[to].0.on(input, self.now_ms);
+            }
+            for from in 0..2 {
+                if self.now_ms < self.nodes[from].0.wake_ms() {
+                    continue;
+                }
+                for Output::Send { frame, .. } in self.nodes[from].0.poll(self.now_ms) {
+                    let peer = ["a", "b"][from].to_owned();
+                    let input = match frame {
+                        Frame::Counts(counts) => Input::Counts { peer, counts },
+                        Frame::CountsPull(_) => Input::CountsPull { peer },
+                        other => panic!("{other:?}"),
+                    };
+                    self.way.push((self.now_ms + 10, 1 - from, input));
+                }
+            }
+        }
+    }
+
+    fn hit(&self, at: usize, period: Period, limit: f64) -> bool {
+        self.nodes[at].1.hit(5, Reach::Cluster, &[Limit { period, limit }], self.now_ms).admitted
+    }
+}
+
+#[test]
+fn what_one_node_admitted_the_other_knows() {
+    let mut pair = Pair::new();
+    pair.run(1_500, |_| {});
+    for _ in 0..7 {
+        assert!(pair.hit(0, Period::Minute, 10.0));
+    }
+    pair.run(1_400, |_| {});
+    let admitted = (0..20).filter(|_| pair.hit(1, Period::Minute, 10.0)).count();
+    assert_eq!(admitted, 3);
+}
+
+#[test]
+fn two_busy_nodes_share_a_limit_by_the_minute() {
+    let mut pair = Pair::new();
+    let mut admitted = 0;
+    pair.run(100, |_| {});
+    pair.run(50_000, |pair| {
+        if pair.now_ms % 3 == 0 {
+            admitted += u64::from(pair.hit((pair.now_ms / 3 % 2) as usize, Period::Minute, 600.0));
+        }
+    });
+    assert!((597..=603).contains(&admitted), "{admitted}");
+}
+
+#[test]
+fn nothing_is_said_when_nothing_is_counted() {
+    let mut pair = Pair::new();
+    pair.run(2_000, |_| {});
+    let wakes: Vec<u64> = pair.nodes.iter().map(|(tally, _)| tally.wake_ms()).collect();
+    assert_eq!(wakes, [u64::MAX; 2]);
+}
