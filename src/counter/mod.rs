@@ -5,27 +5,54 @@
 //!
 //! The node's own count of a window only grows, and only by requests that were admitted. What the peers counted is told
 //! by one task (`publish`), and so is how it probably went on since (the forecast); the decision is made here, from these
-//! numbers alone.
+//! numbers alone. A hit on a counter that exists takes no lock and allocates nothing.
+//!
+//! A counter stands for a subject and a period, and lives on from window to window. A counter per window lost: what is
+//! known of the last window is how the next one is forecast, and every window would begin with a search for a place.
 
 mod calendar;
-mod plain;
+mod cells;
+mod changes;
+mod decide;
+mod hit;
+mod index;
+mod line;
+mod moment;
+mod names;
+mod sketch;
 pub mod strict;
+mod table;
+mod terms;
+mod view;
+mod word;
 
 use std::hash::BuildHasher;
 use std::hash::Hasher;
 use std::hash::RandomState;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 pub use crate::counter::calendar::Window;
-use crate::counter::plain::Plain;
+pub use crate::counter::view::Cursor;
+pub use crate::counter::view::Drained;
+pub use crate::counter::view::Figures;
+pub use crate::counter::view::Gate;
+pub use crate::counter::view::Handle;
+pub use crate::counter::view::Name;
+pub use crate::counter::view::Reading;
+pub use crate::counter::view::Remote;
+
+use crate::counter::cells::Cells;
+use crate::counter::changes::Changes;
+use crate::counter::line::Line;
+use crate::counter::sketch::Sketch;
 use crate::counter::strict::Strict;
+use crate::counter::table::Table;
+use crate::counter::terms::Terms;
+use crate::counter::word::COUNT_MAX;
 
 /// Keeps the counters of a subject's periods apart.
 const APART: [u64; 6] = [
@@ -36,6 +63,9 @@ const APART: [u64; 6] = [
     0xa076_1d64_78bd_642f,
     0xe703_7ed1_a0b4_28db,
 ];
+
+/// Entries of the list of changed counters; of a smaller table, as many as it has.
+const CHANGES: usize = 1 << 16;
 
 /// A span of Kong's: a window starts at its calendar start in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,106 +118,14 @@ pub struct Verdict {
     pub unnamed: bool,
 }
 
-/// Whom a counter is about, for people to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// As `limit_by` of the plugin has it.
-    pub limit_by: &'static str,
-    pub identifier: String,
-    pub route: Option<Uuid>,
-    pub service: Option<Uuid>,
-}
-
-/// Where a counter is. It stays valid when the counter's place is given to another one: calls then find nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Handle {
-    line: u32,
-    key: u64,
-}
-
-/// What `drain` left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
-    /// More was counted than the list of changed counters holds: look at all of them with `scan`.
-    pub lost: bool,
-}
-
-/// A counter as this node counted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    pub key: u64,
-    /// The last window in which this node counted; the running one when it never did.
-    pub window: Window,
-    /// Admitted in that window. It only grows.
-    pub own: u64,
-    /// The window counted in before, and its final count.
-    pub previous: Option<(Window, u64)>,
-    /// Refused since the counter is kept; wraps at 2^24.
-    pub refused: u32,
-    /// The limit as the last hit had it, rounded up; for counters that only peers have, as they told it.
-    pub room: u64,
-    pub reach: Reach,
-    /// Somebody was refused in `window`.
-    pub stopped: bool,
-}
-
-/// What the task knows about a counter's window beyond this node's own count.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Remote {
-    pub window: Window,
-    /// Sum of the other nodes' slots. A smaller sum than was published before for the window is not believed.
-    pub known: u64,
-    /// How fast the others go on since they were heard.
-    pub slope_per_ms: f32,
-    /// Cluster time, Unix ms, at which the forecast line is 0.
-    pub zero_ms: u64,
-    /// How fast the others will begin the next window.
-    pub resume_per_ms: f32,
-    pub gate: Gate,
-    /// The most this node may count in the next window, if that is a second's, before anything is published for it; the
-    /// larger of this and the default applies. 0: the default.
-    pub burst: u64,
-}
-
-/// How the own count is held, beyond the estimate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// As long as own, known and forecast stay below the limit.
-    Open,
-    /// That, and the own count below this.
-    Capped(u64),
-    /// As long as the own count is below this, and own and known below the limit; the forecast does not matter.
-    Fill(u64),
-}
-
-/// Where a `scan` or `expire` goes on. One per use.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cursor {
-    next: u64,
-}
-
-/// Since the start, except for `lines`, `capacity` and `names`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    pub admitted: u64,
-    pub refused: u64,
-    /// Refused because of the forecast alone: own and known counts still left room.
-    pub forecast_refused: u64,
-    pub strict_refused: u64,
-    /// Counters that were dropped before their window ended.
-    pub evicted: u64,
-    /// Hits decided by the sketch, because there was no place for a counter.
-    pub sketched: u64,
-    /// Counters now.
-    pub lines: u64,
-    pub capacity: u64,
-    pub names: u64,
-}
-
 /// All counters of a node. Shared by the workers.
 pub struct Counters {
     key: [u8; 16],
-    plain: Mutex<Plain>,
+    table: Table,
+    terms: Terms,
+    changes: Changes,
+    sketch: Sketch,
+    cells: Cells,
     strict: Strict,
 }
 
@@ -195,7 +133,11 @@ impl Counters {
     pub fn new(options: Options) -> Self {
         Counters {
             key: options.key,
-            plain: Mutex::new(Plain::new(options.capacity)),
+            table: Table::new(options.capacity),
+            terms: Terms::default(),
+            changes: Changes::new(options.capacity.min(CHANGES)),
+            sketch: Sketch::default(),
+            cells: Cells::default(),
             strict: Strict::new(options.capacity / 4),
         }
     }
@@ -230,97 +172,106 @@ impl Counters {
     pub fn hit(&self, subject: u64, reach: Reach, limits: &[Limit], unix_ms: u64) -> Verdict {
         match reach {
             Reach::Strict => self.strict.hit(subject, limits, unix_ms),
-            Reach::Local | Reach::Cluster => self.plain().hit(subject, reach, limits, unix_ms),
+            Reach::Local | Reach::Cluster => hit::run(self, subject, reach, limits, unix_ms),
         }
     }
 
     /// Keeps a name for the counters of a subject; call after a verdict with `unnamed`. At most 4,096 names are kept.
     pub fn name(&self, subject: u64, limits: &[Limit], name: impl FnOnce() -> Name) {
-        if let Some(name) = self.strict.name(subject, limits, name) {
-            self.plain().name(subject, limits, name);
+        let Some(name) = self.strict.name(subject, limits, name) else { return };
+        let name = name();
+        for limit in limits {
+            let key = Self::key(subject, limit.period);
+            let named = self.find(key).and_then(|handle| self.table.with(handle, Line::set_named));
+            if named.is_some() {
+                self.table.names.add(key, &name);
+            }
         }
     }
 
     /// The name that was kept for a counter.
     pub fn name_of(&self, key: u64) -> Option<Name> {
-        self.plain().name_of(key)
+        self.table.names.of(key)
     }
 
     /// Counters of reach cluster hit since they were last drained, at most `max`; read them after this call.
     pub fn drain(&self, into: &mut Vec<Handle>, max: usize) -> Drained {
-        self.plain().drain(into, max)
+        Drained { lost: self.changes.drain(max, |line| into.extend(self.table.take(line))) }
     }
 
     /// `None`: the counter is gone. `now_ms` is cluster time.
     pub fn read(&self, handle: Handle, now_ms: u64) -> Option<Reading> {
-        self.plain().read(handle, now_ms)
+        self.table.with(handle, |line| line.read(now_ms))
     }
 
     pub fn find(&self, key: u64) -> Option<Handle> {
-        self.plain().find(key)
+        self.table.find(key).map(|(line, _)| Handle { line, key })
     }
 
     /// A counter for a key that only peers counted so far, of reach cluster. `None`: there is no place.
     pub fn open(&self, key: u64, period: Period, room: u64, now_ms: u64) -> Option<Handle> {
-        self.plain().open(key, period, room, now_ms)
+        let window = Window::at(period, now_ms / 1000);
+        let (line, _) = self.table.obtain(key, (window, room, Reach::Cluster), now_ms)?;
+        Some(Handle { line, key })
     }
 
-    /// Does nothing when the counter is gone, or when something was published for a later window.
-    pub fn publish(&self, handle: Handle, remote: &Remote, now_ms: u64) {
-        self.plain().publish(handle, remote, now_ms);
+    /// `false`, and nothing is changed: the counter is gone, the window has not begun, or something was published for a
+    /// later one.
+    pub fn publish(&self, handle: Handle, remote: &Remote, now_ms: u64) -> bool {
+        self.table.with(handle, |line| line.publish(remote, now_ms)).unwrap_or(false)
     }
 
     /// All counters, in parts of about `lines_max`; none: the round is complete, and the next call begins anew.
     pub fn scan(&self, cursor: &mut Cursor, lines_max: usize) -> impl Iterator<Item = Handle> + use<> {
-        self.plain().scan(cursor, lines_max).into_iter()
+        self.table.scan(cursor, lines_max).into_iter()
     }
 
     /// Frees counters whose window ended more than its grace ago: 10 s, or its length up to 60 s.
     pub fn expire(&self, cursor: &mut Cursor, now_ms: u64, lines_max: usize) {
-        self.plain().expire(cursor, now_ms, lines_max);
+        self.table.expire(cursor, now_ms, lines_max);
     }
 
     /// Cluster time is Unix time plus this.
     pub fn set_offset_ms(&self, offset_ms: i64) {
-        self.plain().offset_ms = offset_ms;
+        self.terms.set_offset_ms(offset_ms);
         self.strict.set_offset_ms(offset_ms);
     }
 
     /// How many nodes share the limits, this one included; until when, in cluster ms, windows that began before
     /// `boot_ms` are held to a share, because peers may know more about them.
     pub fn set_peers(&self, nodes: u32, guard_until_ms: u64, boot_ms: u64) {
-        let mut plain = self.plain();
-        (plain.nodes, plain.guard_until_ms, plain.boot_ms) = (nodes, guard_until_ms, boot_ms);
+        self.terms.set_peers(nodes, guard_until_ms, boot_ms);
     }
 
     /// What to call, once, when a counter is hit after `doze`. The first call counts.
     pub fn on_rouse(&self, rouse: Arc<dyn Fn() + Send + Sync>) {
         self.strict.on_rouse(rouse.clone());
-        self.plain().rouse.get_or_insert(rouse);
+        self.changes.on_rouse(rouse);
     }
 
     /// Arms the call of `on_rouse`. `false`: there is something to drain, so do not sleep.
     pub fn doze(&self) -> bool {
-        self.plain().doze() && self.strict.doze()
+        self.changes.doze() && self.strict.doze()
     }
 
     pub fn figures(&self) -> Figures {
-        let (mut figures, strict) = (self.plain().figures(), self.strict.figures());
-        figures.admitted += strict.admitted;
-        figures.refused += strict.refused;
-        figures.strict_refused += strict.refused;
-        figures.lines += strict.lines;
-        figures
+        let strict = self.strict.figures();
+        Figures {
+            admitted: self.cells.sum(|sums| &sums.admitted) + strict.admitted,
+            refused: self.cells.sum(|sums| &sums.refused) + strict.refused,
+            forecast_refused: self.cells.sum(|sums| &sums.forecast_refused),
+            strict_refused: strict.refused,
+            sketched: self.cells.sum(|sums| &sums.sketched),
+            evicted: self.table.evicted(),
+            lines: self.table.len() as u64 + strict.lines,
+            capacity: self.table.capacity() as u64,
+            names: self.table.names.len() as u64,
+        }
     }
 
     /// The counters of strict limits.
     pub fn strict(&self) -> &Strict {
         &self.strict
-    }
-
-    fn plain(&self) -> MutexGuard<'_, Plain> {
-        // A panic while the lock is held leaves at most a count too few.
-        self.plain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -351,7 +302,7 @@ impl std::fmt::Debug for Counters {
 impl Limit {
     /// How many requests have room. Kong: `limit - usage` must be above zero, so a limit of 0.5 admits one, and 1.5 two.
     pub fn room(&self) -> u64 {
-        self.limit.ceil() as u64
+        (self.limit.ceil() as u64).min(COUNT_MAX)
     }
 }
 
@@ -391,93 +342,4 @@ impl Period {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
-
-    const NOW_S: u64 = 1_795_519_399;
-
-    fn limit(period: Period, limit: f64) -> Limit {
-        Limit { period, limit }
-    }
-
-    fn small(capacity: usize) -> Counters {
-        Counters::new(Options { capacity, ..Options::default() })
-    }
-
-    fn admitted(counters: &Counters, subject: u64, limits: &[Limit], now_s: u64, hits: usize) -> usize {
-        (0..hits).filter(|_| counters.hit(subject, Reach::Local, limits, now_s * 1000).admitted).count()
-    }
-
-    #[test]
-    fn a_limit_admits_until_nothing_remains() {
-        for (allowed, expected) in
-            [(6.0, 6), (1.0, 1), (0.5, 1), (1.5, 2), (2.0, 2), (0.0, 0), (-1.0, 0), (f64::NAN, 0)]
-        {
-            let limits = [limit(Period::Minute, allowed)];
-            assert_eq!(admitted(&small(9), 1, &limits, NOW_S, 10), expected, "{allowed}");
-        }
-    }
-
-    #[test]
-    fn usage_is_told_as_it_was_before_the_hit() {
-        let counters = Counters::default();
-        let limits = [limit(Period::Second, 2.0), limit(Period::Hour, 9.0)];
-        for (now_s, usage, expected) in [
-            (NOW_S, [0, 0], true),
-            (NOW_S, [1, 1], true),
-            (NOW_S, [2, 2], false),
-            (NOW_S, [2, 2], false),
-            (NOW_S + 1, [0, 2], true),
-        ] {
-            let verdict = counters.hit(7, Reach::Local, &limits, now_s * 1000);
-            assert_eq!((&verdict.usage[..], verdict.admitted), (&usage[..], expected));
-        }
-    }
-
-    #[test]
-    fn what_one_limit_refuses_no_limit_counts() {
-        let counters = Counters::default();
-        let minute = limit(Period::Minute, 1.0);
-        assert_eq!(admitted(&counters, 1, &[minute, limit(Period::Day, 5.0)], NOW_S, 4), 1);
-        assert_eq!(counters.hit(1, Reach::Local, &[limit(Period::Day, 5.0)], NOW_S * 1000).usage[..], [1]);
-    }
-
-    #[test]
-    fn subjects_differ_by_scope_and_identifier_and_by_process() {
-        let counters = Counters::default();
-        let (nil, one) = (Uuid::nil(), Uuid::from_u128(1));
-        let subjects = [
-            counters.subject(nil, nil, b"a"),
-            counters.subject(nil, nil, b""),
-            counters.subject(one, nil, b"a"),
-            counters.subject(nil, one, b"a"),
-            Counters::default().subject(nil, nil, b"a"),
-        ];
-        assert_eq!(subjects[0], counters.subject(nil, nil, b"a"));
-        for (at, subject) in subjects.iter().enumerate() {
-            assert!(!subjects[..at].contains(subject));
-        }
-    }
-
-    #[test]
-    fn parallel_hits_admit_exactly_the_limit() {
-        let counters = Counters::default();
-        let limits = [limit(Period::Minute, 1000.0), limit(Period::Year, 1_500.0)];
-        let total = AtomicUsize::new(0);
-        let run = |now_s: u64| {
-            std::thread::scope(|scope| {
-                for _ in 0..64 {
-                    scope.spawn(|| {
-                        total.fetch_add(admitted(&counters, 42, &limits, now_s, 100), Ordering::Relaxed);
-                    });
-                }
-            });
-        };
-        run(NOW_S);
-        assert_eq!(total.load(Ordering::Relaxed), 1_000);
-        run(NOW_S + 60);
-        assert_eq!(total.load(Ordering::Relaxed), 1_500);
-    }
-}
+mod tests;

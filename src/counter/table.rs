@@ -1,0 +1,314 @@
+//! All counters: which line is whose, and what goes when there is no place.
+//!
+//! Looking a counter up takes no lock. Giving a line to a new key, and taking it back, happens under its shard's. Memory
+//! is bounded: lines are made in chunks when first needed, up to the capacity, and used again from then on. When all are
+//! in use, a new key gets the line of a window that ended, else of the least full one of a sample; of one that is half
+//! full never, so that a flood of keys pushes out mostly itself and frees nobody who is near the limit. When
+//! the sample holds none but such, there is no place, and the sketch decides. (The oldest goes first lost: a flood is
+//! younger than those it wants to push out.)
+//!
+//! What has ended is freed by a task that comes by, and by new keys as they come, two lines each.
+
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::counter::Cursor;
+use crate::counter::Handle;
+use crate::counter::Reach;
+use crate::counter::Window;
+use crate::counter::index::Index;
+use crate::counter::index::LINES_MAX;
+use crate::counter::line::Line;
+use crate::counter::names::Names;
+
+const SHARDS_MAX: usize = 64;
+/// A shard is worth having from this many lines on.
+const SHARD_LINES: usize = 1 << 14;
+const CHUNK: usize = 1 << 10;
+/// Of so many lines the least full one goes, and so often another sample is taken before there is no place.
+const SAMPLE: u32 = 16;
+const SAMPLES: usize = 6;
+/// Lines a new key looks at to see whether they ended.
+const SWEEP: u32 = 2;
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    shards: Box<[Shard]>,
+    pub names: Names,
+    evicted: AtomicU64,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
+    index: Index,
+    chunks: Box<[OnceLock<Box<[Line]>>]>,
+    capacity: usize,
+    len: AtomicUsize,
+    keeper: Mutex<Keeper>,
+}
+
+/// Which lines of a shard are free.
+#[derive(Debug, Default)]
+struct Keeper {
+    free: Vec<u32>,
+    /// Lines that were ever used.
+    used: u32,
+    sweep: u32,
+    sample: u32,
+}
+
+impl Table {
+    pub(crate) fn new(capacity: usize) -> Table {
+        let shards = (capacity / SHARD_LINES).next_power_of_two().clamp(1, SHARDS_MAX);
+        let share = capacity.div_ceil(shards).clamp(1, LINES_MAX);
+        let shards = (0..shards).map(|_| Shard::new(share)).collect();
+        Table { shards, names: Names::default(), evicted: AtomicU64::new(0) }
+    }
+
+    /// The line of a key, and its number.
+    #[inline]
+    pub(crate) fn find(&self, key: u64) -> Option<(u32, &Line)> {
+        let at = self.shard(key);
+        let shard = &self.shards[at];
+        let line = shard.find(key)?;
+        Some(((at as u32) << 24 | line, shard.line(line)?))
+    }
+
+    /// The line of a key, made if need be; `None`: there is no place.
+    pub(crate) fn obtain(
+        &self,
+        key: u64,
+        (window, room, reach): (Window, u64, Reach),
+        now_ms: u64,
+    ) -> Option<(u32, &Line)> {
+        let at = self.shard(key);
+        let shard = &self.shards[at];
+        let mut keeper = shard.lock();
+        let line = match shard.find(key) {
+            Some(line) => line,
+            None => {
+                self.sweep(shard, &mut keeper, SWEEP, now_ms);
+                let line = self.place(shard, &mut keeper, now_ms)?;
+                let used = keeper.used.max(line + 1);
+                shard.index.reserve(shard.len.load(Relaxed), shard.keys(keeper.used));
+                keeper.used = used;
+                shard.line(line)?.start(key, window, room, reach);
+                shard.index.insert(key, line);
+                shard.len.fetch_add(1, Relaxed);
+                line
+            }
+        };
+        Some(((at as u32) << 24 | line, shard.line(line)?))
+    }
+
+    /// Runs `with` while no other call for the key is in here or in `obtain`.
+    pub(crate) fn alone<R>(&self, key: u64, with: impl FnOnce() -> R) -> R {
+        let _keeper = self.shards[self.shard(key)].lock();
+        with()
+    }
+
+    /// Runs `with` on the handle's line while it is kept from being freed.
+    pub(crate) fn with<R>(&self, handle: Handle, with: impl FnOnce(&Line) -> R) -> Option<R> {
+        let shard = self.shards.get((handle.line >> 24) as usize)?;
+        let _keeper = shard.lock();
+        shard.line(handle.line & 0xff_ffff).filter(|line| line.key() == handle.key).map(with)
+    }
+
+    /// The handle of a line that is in use, which is clean from here on.
+    pub(crate) fn take(&self, number: u32) -> Option<Handle> {
+        let line = self.shards.get((number >> 24) as usize)?.line(number & 0xff_ffff)?;
+        line.clean();
+        Some(Handle { line: number, key: line.key() }).filter(|handle| handle.key != 0)
+    }
+
+    /// The next handles, at most `lines_max`; none at the end of a round.
+    pub(crate) fn scan(&self, cursor: &mut Cursor, lines_max: usize) -> Vec<Handle> {
+        let mut found = Vec::new();
+        while let Some(number) = cursor.line.filter(|_| found.len() < lines_max) {
+            found.extend(self.take(number));
+            cursor.line = self.after(number);
+        }
+        if found.is_empty() {
+            cursor.line = Some(0);
+        }
+        found
+    }
+
+    /// Frees what ended among the next `lines_max` lines, used or not; goes around.
+    pub(crate) fn expire(&self, cursor: &mut Cursor, now_ms: u64, lines_max: usize) {
+        let mut left = lines_max;
+        let mut number = cursor.line.unwrap_or(0);
+        while left > 0 {
+            let shard = &self.shards[(number >> 24) as usize % self.shards.len()];
+            let mut keeper = shard.lock();
+            let (first, count) = (number & 0xff_ffff, left.min(CHUNK) as u32);
+            let end = keeper.used.min(first.saturating_add(count));
+            for line in first..end {
+                self.expire_line(shard, &mut keeper, line, now_ms);
+            }
+            // A shard that is empty costs one too, so that a round over nothing ends.
+            left -= (end.saturating_sub(first).max(1) as usize).min(left);
+            number = match end {
+                end if end < keeper.used => (number >> 24 << 24) | end,
+                _ => ((number >> 24) + 1) % (self.shards.len() as u32) << 24,
+            };
+        }
+        cursor.line = Some(number);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len.load(Relaxed)).sum()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.shards.iter().map(|shard| shard.capacity).sum()
+    }
+
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    fn shard(&self, key: u64) -> usize {
+        (key >> 58) as usize & (self.shards.len() - 1)
+    }
+
+    /// The next line that was ever used.
+    fn after(&self, number: u32) -> Option<u32> {
+        let used = |shard: u32| self.shards.get(shard as usize).map(|shard| shard.lock().used);
+        let (shard, line) = (number >> 24, (number & 0xff_ffff) + 1);
+        // Asked once per chunk: lines that come into use behind that are found in the next round.
+        if line as usize % CHUNK != 0 && self.shards[shard as usize].line(line).is_some() {
+            return Some(number + 1);
+        }
+        if line < used(shard)? {
+            return Some(number + 1);
+        }
+        (shard as usize + 1 < self.shards.len()).then_some((shard + 1) << 24)
+    }
+
+    /// A free line of the shard.
+    fn place(&self, shard: &Shard, keeper: &mut Keeper, now_ms: u64) -> Option<u32> {
+        if keeper.free.is_empty() && keeper.used as usize >= shard.capacity {
+            self.evict(shard, keeper, now_ms);
+        }
+        if let Some(line) = keeper.free.pop() {
+            return Some(line);
+        }
+        ((keeper.used as usize) < shard.capacity).then(|| {
+            shard.make(keeper.used);
+            keeper.used
+        })
+    }
+
+    fn evict(&self, shard: &Shard, keeper: &mut Keeper, now_ms: u64) {
+        for _ in 0..SAMPLES {
+            let mut least: Option<(f64, u32, u64)> = None;
+            let (first, used) = (keeper.sample, keeper.used);
+            // Neighbours are read fast, and were often made at the same time; so the next sample is far from here.
+            keeper.sample = (first + SAMPLE + used / 8 * 5) % used;
+            for line in (0..SAMPLE.min(used)).map(|step| (first + step) % used) {
+                if self.expire_line(shard, keeper, line, now_ms) {
+                    return;
+                }
+                let Some((fullness, own)) = shard.line(line).and_then(|line| spare(line, now_ms)) else { continue };
+                if least.is_none_or(|(other, ..)| fullness < other) {
+                    least = Some((fullness, line, own));
+                }
+            }
+            if let Some((_, line, own)) = least
+                && self.free(shard, keeper, line, own)
+            {
+                self.evicted.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+    }
+
+    fn sweep(&self, shard: &Shard, keeper: &mut Keeper, lines: u32, now_ms: u64) {
+        for _ in 0..lines.min(keeper.used) {
+            keeper.sweep = (keeper.sweep + 1) % keeper.used;
+            self.expire_line(shard, keeper, keeper.sweep, now_ms);
+        }
+    }
+
+    /// Frees a line whose window ended a grace ago; whether it did.
+    fn expire_line(&self, shard: &Shard, keeper: &mut Keeper, number: u32, now_ms: u64) -> bool {
+        let Some(line) = shard.line(number).filter(|line| line.key() != 0) else { return false };
+        let (own, window) = (line.own(), line.window(now_ms));
+        if now_ms / 1000 < window.end_s().saturating_add(window.period.grace_s()) {
+            return false;
+        }
+        self.free(shard, keeper, number, own)
+    }
+
+    fn free(&self, shard: &Shard, keeper: &mut Keeper, number: u32, own: u64) -> bool {
+        let Some(line) = shard.line(number) else { return false };
+        let (key, named) = (line.key(), line.facts().named);
+        if !line.free(own) {
+            return false;
+        }
+        shard.index.remove(key, number, |line| shard.line(line).map_or(0, Line::key));
+        keeper.free.push(number);
+        shard.len.fetch_sub(1, Relaxed);
+        if named {
+            self.names.remove(key);
+        }
+        true
+    }
+}
+
+/// How full a line is that may be given away, and its own word as it was then.
+fn spare(line: &Line, now_ms: u64) -> Option<(f64, u64)> {
+    let (key, own) = (line.key(), line.own());
+    if key == 0 {
+        return None;
+    }
+    if line.window(now_ms).end_s() <= now_ms / 1000 {
+        return Some((-1.0, own));
+    }
+    Some((line.fullness(), own)).filter(|(fullness, _)| *fullness < 0.5)
+}
+
+impl Shard {
+    fn new(capacity: usize) -> Shard {
+        Shard {
+            index: Index::new(capacity),
+            chunks: (0..capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
+            capacity,
+            len: AtomicUsize::new(0),
+            keeper: Mutex::default(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, key: u64) -> Option<u32> {
+        self.index.find(key, |line| self.line(line).is_some_and(|line| line.key() == key))
+    }
+
+    #[inline]
+    fn line(&self, line: u32) -> Option<&Line> {
+        self.chunks.get(line as usize / CHUNK)?.get()?.get(line as usize % CHUNK)
+    }
+
+    /// The memory of a line and its neighbours.
+    fn make(&self, line: u32) {
+        let len = CHUNK.min(self.capacity);
+        self.chunks[line as usize / CHUNK].get_or_init(|| (0..len).map(|_| Line::default()).collect());
+    }
+
+    fn keys(&self, used: u32) -> impl Iterator<Item = (u32, u64)> {
+        let key = |line: u32| self.line(line).map_or(0, Line::key);
+        (0..used).map(move |line| (line, key(line))).filter(|(_, key)| *key != 0)
+    }
+
+    /// Held for one counter at a time; a panic in there leaves at most a line that nobody finds.
+    fn lock(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
