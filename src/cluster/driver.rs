@@ -2,6 +2,7 @@
 
 mod coverage;
 mod engine;
+mod exchange;
 mod shared;
 mod transfer;
 mod work;
@@ -20,15 +21,18 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::members::Members;
 use crate::cluster::core::replica::Replica;
+use crate::cluster::core::tally;
 use crate::cluster::core::view::{Cluster, HOSTNAME};
 use crate::cluster::driver::coverage::Coverage;
 use crate::cluster::driver::engine::{Engine, Inputs, Transfers};
-use crate::cluster::driver::shared::{Known, Shared};
+use crate::cluster::driver::exchange::{Exchange, SAMPLES_MAX};
+use crate::cluster::driver::shared::{Farewell, Known, Shared};
 use crate::cluster::driver::work::Work;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::seeds::Seeds;
 use crate::cluster::transport;
 use crate::cluster::transport::{Mesh, Reports};
+use crate::counter::Counters;
 
 /// Frames and connections that wait for the driver; then reading from peers slows down.
 const EVENTS_MAX: usize = 1024;
@@ -43,6 +47,10 @@ pub struct Options {
     /// `HOST[:PORT]`, resolved again and again; all addresses count.
     pub seeds: Vec<String>,
     pub hostname: String,
+    /// What requests are counted in.
+    pub counters: Arc<Counters>,
+    /// How counts are exchanged.
+    pub limits: tally::Options,
     /// Cancelled when this node takes no more traffic: peers are told.
     pub draining: CancellationToken,
 }
@@ -53,21 +61,24 @@ pub async fn start(
     keeper: Arc<dyn Keeper>,
     spans: broadcast::Receiver<Arc<Span>>,
 ) -> std::io::Result<Arc<dyn Cluster>> {
-    let Options { mut transport, seeds, hostname, draining } = options;
+    let Options { mut transport, seeds, hostname, draining, counters, limits } = options;
     let (advertise, listen) = (transport.advertise, transport.listen);
     transport.hello.more.push((HOSTNAME, hostname.into_bytes()));
     let ((event, events), (limit_event, limit_events)) = (mpsc::channel(EVENTS_MAX), mpsc::channel(LIMIT_EVENTS_MAX));
     let mesh = Mesh::start(transport, keeper.clone(), Reports { events: event, limits: limit_event })?;
 
-    drop(limit_events);
     let vector = keeper.vector();
     let me = mesh.hello().clone();
     let known = Known {
         members: Members::new(&me, vector.clone()),
         coverage: Coverage::new(&me.node_id, me.store == "postgres"),
     };
-    let (leave, left) = mpsc::channel(1);
-    let shared = Arc::new(Shared::new(known, mesh.clone(), leave));
+    let exchange = {
+        let me = tally::Me { node_id: me.node_id.clone(), incarnation: me.incarnation };
+        Arc::new(Exchange::new(me, counters, limits))
+    };
+    let ((leave, left), (drain, drains)) = (mpsc::channel(1), mpsc::channel(1));
+    let shared = Arc::new(Shared::new(known, mesh.clone(), exchange, Farewell { leave, drain }));
 
     let (hint, hints) = mpsc::channel(HINTS_MAX);
     let stop = CancellationToken::new();
@@ -75,6 +86,11 @@ pub async fn start(
     let (work, done) = Work::start(keeper.clone());
     let (report, collected) = mpsc::channel(1);
     let (found, finds) = mpsc::channel(1);
+    let (sample, samples) = mpsc::channel(SAMPLES_MAX);
+    tokio::spawn({
+        let task = exchange::Task::new(shared.clone());
+        task.run(exchange::Inputs { events: limit_events, samples, drain: drains }, stop.clone())
+    });
     let engine = Engine {
         store: me.store,
         replica: Replica::new(vector.clone(), shared.now_ms()),
@@ -85,6 +101,7 @@ pub async fn start(
         membership,
         seeds: Seeds::new(seeds, BTreeSet::from([advertise, listen])),
         transfers: Transfers::new(report),
+        sample,
         found,
         draining,
         vector,

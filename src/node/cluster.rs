@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::solo::Solo;
+use crate::cluster::core::tally;
 use crate::cluster::core::view::{Cluster, Member, State, View};
 use crate::cluster::driver;
 use crate::cluster::transport;
 use crate::cluster::transport::Identity;
-use crate::counter::Counters;
+use crate::counter::{Counters, Cursor};
 use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::durable;
@@ -36,6 +37,11 @@ const POLL_SELDOM: Duration = Duration::from_secs(30);
 const POLL_SPREAD_MS: u128 = 10_000;
 /// How often a node looks whether it is one of the pollers.
 const PACE: Duration = Duration::from_secs(1);
+/// How often a node without a mesh looks for counters of windows that ended, and at how many.
+const EXPIRE: Duration = Duration::from_secs(1);
+const EXPIRE_LINES: usize = 1 << 16;
+/// Bytes of counts that this node may send in a second, to all peers together.
+const COUNTS_PER_S: u64 = 1_000_000;
 /// How long looking up `cluster_advertise` may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
@@ -50,6 +56,8 @@ pub async fn start(
     let incarnation = incarnation(&settings.node.prefix, unix_ms())
         .map_err(|error| format!("cannot keep the incarnation under {}: {error}", settings.node.prefix.display()))?;
     let Some(listen) = settings.cluster.listen else {
+        // With a mesh, whoever exchanges counts does it.
+        tokio::spawn(draining.clone().run_until_cancelled_owned(expire(counters.clone())));
         return Ok(Arc::new(alone(settings, node_id, incarnation, ledger, counters)));
     };
     let options = driver::Options {
@@ -63,6 +71,8 @@ pub async fn start(
         seeds: seeds(&settings.cluster, listen.port()),
         hostname: identity::hostname(),
         draining: draining.clone(),
+        counters: counters.clone(),
+        limits: tally::Options { budget_per_s: COUNTS_PER_S, partition: tally::Partition::Share },
     };
     let (keeper, spans) = keeper(settings, ledger);
     let started = driver::start(options, keeper, spans).await;
@@ -110,6 +120,15 @@ fn alone(settings: &Settings, node_id: &str, incarnation: u64, ledger: &Arc<Ledg
     };
     let ledger = ledger.clone();
     Solo::new(me, counters.clone(), move || ledger.vector(), unix_ms)
+}
+
+/// Drops counters whose windows ended.
+async fn expire(counters: Arc<Counters>) {
+    let (mut ticks, mut cursor) = (tokio::time::interval(EXPIRE), Cursor::default());
+    loop {
+        ticks.tick().await;
+        counters.expire(&mut cursor, unix_ms(), EXPIRE_LINES);
+    }
 }
 
 fn hello(settings: &Settings, node_id: &str, incarnation: u64) -> Hello {

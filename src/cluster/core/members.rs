@@ -71,6 +71,13 @@ pub enum Heard {
     },
 }
 
+/// How far a peer's clock is ahead of this node's, and how long the question took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSample {
+    pub offset_ms: i64,
+    pub rtt_ms: u64,
+}
+
 /// This node's view of all others.
 #[derive(Debug)]
 pub struct Members {
@@ -163,6 +170,20 @@ impl Members {
             beats.push((node_id, beat));
         }
         beats
+    }
+
+    /// What a beat says about the clocks, before it was heard; `None` where its way cannot be measured. `unix_ms` is the
+    /// wall clock at `now_ms`.
+    pub fn clock_sample(&self, node_id: &str, beat: &Beat, now_ms: u64, unix_ms: u64) -> Option<ClockSample> {
+        let link = self.roster.known(node_id).filter(|known| known.is_current())?.link.as_ref()?;
+        if beat.sequence <= link.heard_sequence {
+            return None;
+        }
+        let rtt_ms = link.round_trip(beat, now_ms)?;
+        // It took half of the round trip to get here, as far as anybody can know.
+        let theirs_ms = i64::try_from(beat.time_ms).ok()?.checked_add((rtt_ms / 2.0).round() as i64)?;
+        let offset_ms = theirs_ms.checked_sub(i64::try_from(unix_ms).ok()?)?;
+        Some(ClockSample { offset_ms, rtt_ms: rtt_ms as u64 })
     }
 
     /// Members that are remembered, in any state; for tests and metrics.

@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_proto::Vector;
-use tidegate_proto::frame::{Frame, Hello, Leave, Span};
+use tidegate_proto::frame::{Beat, Frame, Hello, Leave, Span};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::core::keeper::Keeper;
-use crate::cluster::core::members::Heard;
+use crate::cluster::core::members::{ClockSample, Heard};
 use crate::cluster::core::replica::{Input, Output, Replica};
 use crate::cluster::core::view::Cluster;
 use crate::cluster::driver::shared::Shared;
@@ -59,6 +59,7 @@ pub struct Engine {
     pub seeds: Seeds,
     pub transfers: Transfers,
     pub found: mpsc::Sender<Vec<SocketAddr>>,
+    pub sample: mpsc::Sender<(String, ClockSample)>,
     pub draining: CancellationToken,
     /// Where the keeper stood when peers were last told.
     pub vector: Vector,
@@ -160,6 +161,7 @@ impl Engine {
         self.hear(Heard::Frame { node_id: peer.clone() });
         match frame {
             Frame::Beat(beat) => {
+                self.sample(&peer, &beat);
                 self.shared.known(|known| known.coverage.beat(&peer, &beat));
                 self.hear(Heard::Beat { node_id: peer.clone(), beat: beat.clone() });
                 self.feed(Input::Beat { peer, beat });
@@ -184,8 +186,22 @@ impl Engine {
                 self.hear(Heard::Left { node_id: peer });
                 self.shared.changed();
             }
-            Frame::Counts(_) | Frame::CountsPull(_) | Frame::Ask(_) | Frame::Grant(_) => {}
-            Frame::Hello(_) | Frame::Fetch(_) | Frame::Chunk(_) => self.mesh().expel(&peer, "a frame out of its place"),
+            Frame::Hello(_)
+            | Frame::Fetch(_)
+            | Frame::Chunk(_)
+            | Frame::Counts(_)
+            | Frame::CountsPull(_)
+            | Frame::Ask(_)
+            | Frame::Grant(_) => self.mesh().expel(&peer, "a frame out of its place"),
+        }
+    }
+
+    /// Tells the exchange of counts what a beat says about its sender's clock.
+    fn sample(&self, peer: &str, beat: &Beat) {
+        let (now_ms, unix_ms) = (self.shared.now_ms(), unix_ms());
+        let sample = self.shared.known(|known| known.members.clock_sample(peer, beat, now_ms, unix_ms));
+        if let Some(sample) = sample {
+            let _ = self.sample.try_send((peer.to_owned(), sample));
         }
     }
 
@@ -408,7 +424,8 @@ fn now_ms(now: Duration) -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unix_ms() -> u64 {
+/// The wall clock.
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now_ms(since)
 }

@@ -1,7 +1,7 @@
 //! What the driver and those who ask the cluster both look at.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::cluster::core::members::Members;
 use crate::cluster::core::view::{Cluster, Figures, LimitRow, State, View};
 use crate::cluster::driver::coverage::Coverage;
+use crate::cluster::driver::exchange::Exchange;
 use crate::cluster::transport::Mesh;
 
 /// The cluster as this node sees it, for readers of any thread.
@@ -21,7 +22,14 @@ pub struct Shared {
     pub mesh: Mesh,
     pub counts: Counts,
     started: Instant,
-    leave: mpsc::Sender<oneshot::Sender<()>>,
+    pub exchange: Arc<Exchange>,
+    farewell: Farewell,
+}
+
+/// Where a node that leaves says so: first the counts are sent, then everybody is told.
+pub struct Farewell {
+    pub leave: mpsc::Sender<oneshot::Sender<()>>,
+    pub drain: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// Members and what they have. Locked for a moment, never across an await.
@@ -41,9 +49,10 @@ pub struct Counts {
 }
 
 impl Shared {
-    pub fn new(known: Known, mesh: Mesh, leave: mpsc::Sender<oneshot::Sender<()>>) -> Self {
+    pub fn new(known: Known, mesh: Mesh, exchange: Arc<Exchange>, farewell: Farewell) -> Self {
         let (changed, _) = watch::channel(());
-        Self { known: Mutex::new(known), changed, mesh, counts: Counts::default(), started: Instant::now(), leave }
+        let (known, counts, started) = (Mutex::new(known), Counts::default(), Instant::now());
+        Self { known, changed, mesh, counts, started, exchange, farewell }
     }
 
     pub fn known<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
@@ -87,12 +96,13 @@ impl Cluster for Shared {
             repairs: count(&self.counts.repairs),
             wholes_taken: count(&self.counts.wholes_taken),
             epochs_adopted: count(&self.counts.epochs_adopted),
+            limits: self.exchange.figures(),
             ..self.mesh.figures()
         }
     }
 
-    fn limits(&self, _: usize) -> Vec<LimitRow> {
-        Vec::new()
+    fn limits(&self, max: usize) -> Vec<LimitRow> {
+        self.exchange.hottest(max)
     }
 
     fn settled(&self, vector: Vector, limit: Duration) -> BoxFuture<'_, Result<(), Vec<String>>> {
@@ -113,9 +123,11 @@ impl Cluster for Shared {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let (sender, gone) = oneshot::channel();
-            if self.leave.send(sender).await.is_ok() {
-                let _ = gone.await;
+            for step in [&self.farewell.drain, &self.farewell.leave] {
+                let (done, heard) = oneshot::channel();
+                if step.send(done).await.is_ok() {
+                    let _ = heard.await;
+                }
             }
         })
     }

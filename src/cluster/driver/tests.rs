@@ -9,13 +9,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tidegate_proto::Vector;
+use uuid::Uuid;
+
 use tidegate_proto::frame::{Changed, Hello, Span, VERSION, VERSION_OLDEST, WholeRecord};
 
 use super::*;
 use crate::cluster::core::view::State;
+use crate::cluster::driver::engine::unix_ms;
 use crate::cluster::transport::Identity;
+use crate::counter::{self, Limit, Period, Reach};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What counters are hashed with.
+const KEY: [u8; 16] = *b"sixteen bytes...";
 /// More transactions than anybody keeps one by one.
 const MANY: u64 = 1_500;
 
@@ -103,12 +109,14 @@ impl Keeper for Model {
 /// A node of a test.
 struct Node {
     keeper: Arc<Model>,
+    counters: Arc<Counters>,
     cluster: Arc<dyn Cluster>,
 }
 
 impl Node {
     async fn start(name: &str, incarnation: u64, address: SocketAddr, seeds: &[SocketAddr]) -> Self {
-        let keeper = Model::new(name);
+        let (keeper, counters) =
+            (Model::new(name), Arc::new(Counters::new(counter::Options { key: KEY, ..Default::default() })));
         let hello = Hello {
             cluster_id: String::new(),
             node_id: name.to_owned(),
@@ -133,9 +141,11 @@ impl Node {
             seeds: seeds.iter().map(ToString::to_string).collect(),
             hostname: format!("host of {name}"),
             draining: CancellationToken::new(),
+            counters: counters.clone(),
+            limits: tally::Options { budget_per_s: 1_000_000, partition: tally::Partition::Share },
         };
         let cluster = start(options, keeper.clone(), keeper.spans.subscribe()).await.unwrap();
-        Self { keeper, cluster }
+        Self { keeper, counters, cluster }
     }
 
     fn states(&self) -> Vec<(String, State)> {
@@ -145,6 +155,24 @@ impl Node {
     fn sees(&self, state: State) -> usize {
         self.states().iter().filter(|(_, other)| *other == state).count()
     }
+}
+
+/// What counts as one subject here.
+fn hit(node: &Node, who: &str, limit: f64, times: usize) -> usize {
+    let subject = node.counters.subject(Uuid::nil(), Uuid::nil(), who.as_bytes());
+    let limits = [Limit { period: Period::Hour, limit }];
+    (0..times).filter(|_| node.counters.hit(subject, Reach::Cluster, &limits, unix_ms()).admitted).count()
+}
+
+/// (own, remote) of the only counter that a node has; zeros for none.
+fn counted(node: &Node) -> (u64, u64) {
+    node.cluster.limits(1).first().map_or((0, 0), |row| (row.own, row.remote))
+}
+
+fn frames(node: &Node, kind: &str) -> (u64, u64) {
+    let figures = node.cluster.figures();
+    let row = figures.frames.iter().find(|row| row.0 == kind).copied().unwrap();
+    (row.1, row.3)
 }
 
 /// Addresses that were free a moment ago.
@@ -238,4 +266,40 @@ async fn a_node_that_left_is_not_waited_for_and_takes_everything_when_it_is_back
     assert!(back.cluster.figures().wholes_taken > 0);
     nodes.push(back);
     until("all are alive", || nodes.iter().all(|node| node.sees(State::Alive) == 3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_counted_on_one_node_is_known_on_all() {
+    let (nodes, _) = cluster(3).await;
+    assert_eq!(hit(&nodes[0], "somebody", 100.0, 60), 60);
+    assert_eq!(hit(&nodes[1], "somebody", 100.0, 10), 10);
+    until("all know of all", || {
+        let all: Vec<_> = nodes.iter().map(counted).collect();
+        all == [(60, 10), (10, 60), (0, 70)]
+    })
+    .await;
+    let admitted = hit(&nodes[2], "somebody", 100.0, 60);
+    assert!(admitted <= 30, "{admitted} above the 70 that the others admitted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_while_nothing_is_counted() {
+    let (nodes, _) = cluster(3).await;
+    let sent = |nodes: &[Node]| nodes.iter().map(|node| frames(node, "counts").0).collect::<Vec<_>>();
+    // A connection begins with what there is: nothing.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let before = sent(&nodes);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(sent(&nodes), before);
+    hit(&nodes[0], "somebody", 100.0, 60);
+    until("it is told", || counted(&nodes[2]).1 == 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_says_what_it_counted_before() {
+    let (mut nodes, _) = cluster(3).await;
+    let leaver = nodes.pop().unwrap();
+    hit(&leaver, "somebody", 100.0, 37);
+    leaver.cluster.leave().await;
+    until("the others know", || nodes.iter().all(|node| counted(node) == (0, 37))).await;
 }

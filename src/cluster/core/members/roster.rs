@@ -73,6 +73,10 @@ impl Roster {
         Self { members: BTreeMap::new(), forgotten: BTreeMap::new(), jitter: Jitter(seed) }
     }
 
+    pub fn known(&self, node_id: &str) -> Option<&Known> {
+        self.members.get(node_id)
+    }
+
     pub fn known_mut(&mut self, node_id: &str) -> Option<&mut Known> {
         self.members.get_mut(node_id)
     }

@@ -175,3 +175,19 @@ fn converged_is_when_all_alive_nodes_are_equal() {
     assert!(!members.view(10).converged);
     assert!(members.view(5_000).converged, "who is suspect is not waited for");
 }
+
+#[test]
+fn a_beat_shows_how_far_its_senders_clock_is_ahead() {
+    let mut members = members();
+    members.on(Heard::Connected(hello("a", 1)), 100);
+    members.beats(100, 777_000);
+    // Their clock is 5 s ahead; 40 ms there, 30 ms until they answer, 40 ms back.
+    let echo = Beat { echo_ms: 777_000, echo_age_ms: 30, time_ms: 782_070, ..beat(1) };
+    let sample = |members: &Members, beat: &Beat| members.clock_sample("a", beat, 210, 777_110);
+    assert_eq!(sample(&members, &echo), Some(ClockSample { offset_ms: 5_000, rtt_ms: 80 }));
+    assert_eq!(sample(&members, &Beat { time_ms: u64::MAX, ..echo.clone() }), None);
+    assert_eq!(sample(&members, &beat(1)), None, "it echoes nothing");
+    members.on(Heard::Beat { node_id: "a".into(), beat: echo.clone() }, 210);
+    assert_eq!(sample(&members, &echo), None, "it was heard already");
+    assert_eq!(members.clock_sample("b", &echo, 210, 777_110), None);
+}
