@@ -1,64 +1,58 @@
 //! Finds the buckets that a host name falls into: its own, those of the wildcards over it, and that of rules without hosts.
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use crate::router::bucket::Bucket;
 use crate::router::host::Name;
+use crate::router::prefix_hash::hash;
+use crate::router::sharded::Sharded;
 
-/// The bucket of what names no host, or has a host that cannot be looked up.
-pub(crate) const ANY: u32 = 0;
-
-/// Bucket numbers by host name.
-#[derive(Debug)]
+/// Buckets by host name.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Domains {
     plain: Names,
     /// By `.example.com`.
     suffixes: Names,
     /// By `example.`.
     prefixes: Names,
-    buckets: u32,
+    /// Of what names no host, or has a host that cannot be looked up.
+    any: Bucket,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Names {
-    /// Names of common length are kept in the table itself: one cache miss less.
-    buckets: HashMap<SmallVec<[u8; 24]>, u32, foldhash::fast::RandomState>,
-    /// Length in bytes of the longest name, so that a hostile host costs no more probes than a real one.
+    domains: Sharded<Domain>,
+    /// Length in bytes of the longest name there was, so that a hostile host costs no more probes than a real one.
     longest: usize,
 }
 
-impl Default for Domains {
-    fn default() -> Self {
-        Domains { plain: Names::default(), suffixes: Names::default(), prefixes: Names::default(), buckets: ANY + 1 }
-    }
+/// Name and bucket beside each other: one cache miss less.
+#[derive(Clone, Debug)]
+struct Domain {
+    name: SmallVec<[u8; 24]>,
+    bucket: Bucket,
 }
 
 impl Domains {
-    /// The bucket of `name`, made when new. Wildcards that do not end at a dot are not looked up: they get [`ANY`].
-    pub(crate) fn bucket(&mut self, name: &Name) -> u32 {
-        if !name.is_indexed() {
-            return ANY;
+    /// Lets `change` change the bucket of `name` (`None`: of rules without hosts), which is made for it and forgotten
+    /// when it is left empty. Wildcards that do not end at a dot are not looked up: they share the bucket of no name.
+    pub(crate) fn change<T>(&mut self, name: Option<&Name>, change: impl FnOnce(&mut Bucket) -> T) -> T {
+        match name.filter(|name| name.is_indexed()) {
+            None => change(&mut self.any),
+            Some(Name::Plain(text)) => self.plain.change(text, change),
+            Some(Name::Suffix(text)) => self.suffixes.change(text, change),
+            Some(Name::Prefix(text)) => self.prefixes.change(text, change),
         }
-        let (names, text) = match name {
-            Name::Plain(text) => (&mut self.plain, text),
-            Name::Suffix(text) => (&mut self.suffixes, text),
-            Name::Prefix(text) => (&mut self.prefixes, text),
-        };
-        names.bucket(text, &mut self.buckets)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.buckets as usize
     }
 
     /// Calls `visit` with each bucket that `host` falls into.
-    pub(crate) fn each(&self, host: &str, mut visit: impl FnMut(u32)) {
+    pub(crate) fn each(&self, host: &str, mut visit: impl FnMut(&Bucket)) {
         if let Some(bucket) = self.plain.find(host) {
             visit(bucket);
         }
         self.suffixes_of(host).filter_map(|suffix| self.suffixes.find(suffix)).for_each(&mut visit);
         self.prefixes_of(host).filter_map(|prefix| self.prefixes.find(prefix)).for_each(&mut visit);
-        visit(ANY);
+        visit(&self.any);
     }
 
     fn suffixes_of<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> {
@@ -74,22 +68,32 @@ impl Domains {
 }
 
 impl Names {
-    fn bucket(&mut self, name: &str, buckets: &mut u32) -> u32 {
-        if let Some(&bucket) = self.buckets.get(name.as_bytes()) {
-            return bucket;
+    fn change<T>(&mut self, name: &str, change: impl FnOnce(&mut Bucket) -> T) -> T {
+        let name = name.as_bytes();
+        let hash_of = |domain: &Domain| hash(&domain.name);
+        if let Some(domain) = self.domains.find_mut(hash(name), |domain| *domain.name == *name) {
+            let result = change(&mut domain.bucket);
+            if domain.bucket.is_empty() {
+                self.domains.remove(hash(name), |domain| *domain.name == *name);
+            }
+            return result;
         }
-        let bucket = *buckets;
-        *buckets += 1;
-        self.buckets.insert(SmallVec::from_slice(name.as_bytes()), bucket);
-        self.longest = self.longest.max(name.len());
-        bucket
+        let mut domain = Domain { name: SmallVec::from_slice(name), bucket: Bucket::default() };
+        let result = change(&mut domain.bucket);
+        if !domain.bucket.is_empty() {
+            self.longest = self.longest.max(name.len());
+            self.domains.add(domain, hash_of);
+        }
+        result
     }
 
-    fn find(&self, name: &str) -> Option<u32> {
-        if self.buckets.is_empty() {
+    fn find(&self, name: &str) -> Option<&Bucket> {
+        if self.domains.is_empty() {
             return None;
         }
-        self.buckets.get(name.as_bytes()).copied()
+        let name = name.as_bytes();
+        let domain = self.domains.find(hash(name), |domain| *domain.name == *name)?;
+        Some(&domain.bucket)
     }
 }
 
@@ -98,30 +102,47 @@ fn dots(text: &str) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::router::Rule;
+    use crate::router::bucket::Content;
+    use crate::router::compiled::compile;
+    use crate::router::matcher::Matcher;
+    use crate::router::prefix_hash::Hashes;
 
     #[test]
     fn a_host_falls_into_the_buckets_of_all_names_over_it() {
+        let compiled = compile(&Rule { methods: vec!["GET".to_owned()], ..Rule::default() }).unwrap();
         let mut domains = Domains::default();
         let names = ["a.b.test", "*.b.test", "*.test", "a.*", "a.b.*", "b.test", "*"];
-        let buckets = names.map(|name| domains.bucket(&Name::parse(name)));
-        assert_eq!(buckets[6], ANY);
-        for (host, expected) in [
-            ("a.b.test", &[0, 1, 2, 3, 4][..]),
-            ("b.test", &[5, 2]),
-            ("x.b.test", &[1, 2]),
-            ("a.x", &[3]),
-            ("é.é.é.é.é.é", &[]),
-            ("", &[]),
-        ] {
-            let mut seen = Vec::new();
-            domains.each(host, |bucket| seen.push(bucket));
-            let mut expected: Vec<u32> = expected.iter().map(|&at: &usize| buckets[at]).collect();
-            expected.push(ANY);
-            seen.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(seen, expected, "{host}");
+        for (slot, name) in names.iter().enumerate() {
+            let name = Name::parse(name);
+            domains.change(Some(&name), |bucket| bucket.add(b"", Matcher::new(&compiled, slot, 0)));
         }
+        let check = |domains: &Domains, host: &str, expected: &[u32]| {
+            let mut seen = Vec::new();
+            domains.each(host, |bucket| {
+                bucket.search(&mut Hashes::of(b"/"), b"/", 0, |content, _| {
+                    let Content::One(matcher) = content else { panic!("two names share a bucket") };
+                    seen.push(matcher.slot);
+                    0
+                });
+            });
+            seen.sort_unstable();
+            assert_eq!(seen, expected, "{host}");
+        };
+        for (host, expected) in [
+            ("a.b.test", &[0, 1, 2, 3, 4, 6][..]),
+            ("b.test", &[2, 5, 6]),
+            ("x.b.test", &[1, 2, 6]),
+            ("a.x", &[3, 6]),
+            ("é.é.é.é.é.é", &[6]),
+            ("", &[6]),
+        ] {
+            check(&domains, host, expected);
+        }
+        domains.change(Some(&Name::parse("*.test")), |bucket| bucket.remove(b"", 2));
+        check(&domains, "b.test", &[5, 6]);
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Host {
 }
 
 /// A name with or without a wildcard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Name {
     Plain(Box<str>),
     /// `*.example.com`, kept as `.example.com`: any number of labels before it.

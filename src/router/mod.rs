@@ -1,48 +1,58 @@
 //! Finds the route of a request: Kong's `traditional_compatible` flavor, compiled.
 //!
 //! Kong tries every route in the order of its priority, and the first that matches wins. A [`Router`] gives that answer
-//! without trying every one: each matcher has a rank (0 is the best) and stands in sorted lists, found by host, then by
-//! path. What stays true, and makes the shortcut right:
+//! without trying every one: each matcher stands at places that are found by host, then by path. What stays true, and makes
+//! the shortcut right:
 //!
-//! - A matcher that can match a request stands in at least one list that the request leads to.
-//! - A list is left early only at a rank that cannot beat the best match so far.
-//! - A matcher counts as matching only when each of its conditions was checked, or follows from the way to its list.
+//! - A matcher that can match a request stands in at least one place that the request leads to.
+//! - A place or a list is left early only where nothing can beat the best match so far.
+//! - A matcher counts as matching only when each of its conditions was checked, or follows from the way to its place.
 //!
+//! A router is made of another and what changes, and shares with it all that does not: the cost grows with the change.
+//! Ranks lost, the position of each matcher in the order of trying: one route more would change those of all others.
 //! Asking all lists of a request at once, best first, lost: they are few and short, and a heap costs more.
 
+mod bucket;
 pub mod compiled;
 mod domains;
 mod header;
 mod host;
+mod list;
 mod literal;
+mod matcher;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod measure;
+mod prefix_hash;
 mod priority;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod reference;
-mod shelf;
+mod sharded;
+pub(crate) mod slots;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
-mod trie;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use regex::bytes::Captures;
 use uuid::Uuid;
 
+use crate::router::bucket::Bucket;
+use crate::router::bucket::Content;
 use crate::router::compiled::Compiled;
 use crate::router::compiled::Group;
 use crate::router::compiled::Hit;
 use crate::router::compiled::Methods;
-use crate::router::domains::ANY;
 use crate::router::domains::Domains;
-use crate::router::shelf::Rank;
-use crate::router::shelf::Shelf;
-use crate::router::trie::Forest;
+use crate::router::host::Name;
+use crate::router::matcher::Checks;
+use crate::router::matcher::Matcher;
+use crate::router::prefix_hash::Hashes;
+use crate::router::slots::Slots;
 
 /// A group of paths and a set of hosts that together give more places than this is found by its hosts alone, and its
 /// paths are then tried one by one. Tests have it low, so that random routes come to both sides of it.
@@ -79,7 +89,7 @@ pub struct Query<'a> {
 /// The best match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// Position of the rule in what the router was built from.
+    /// Position of the rule in what the router was made of.
     pub rule: usize,
     /// Bytes of `Query::path` that the route's path matched, to be stripped from its start; 0 when the route has no path.
     pub matched_len: usize,
@@ -94,39 +104,15 @@ pub struct Uncompiled {
     pub why: String,
 }
 
-/// Immutable once built.
-#[derive(Debug)]
+/// Immutable once built; a copy is cheap.
+#[derive(Clone, Debug, Default)]
 pub struct Router {
-    rules: Vec<Arc<Compiled>>,
-    /// By rank.
-    matchers: Vec<Matcher>,
+    rules: Rules,
     domains: Domains,
-    /// A trie of path prefixes per bucket of `domains`; its values are lists of `shelf`.
-    forest: Forest,
-    shelf: Shelf,
 }
 
-/// One group of a rule, with what can be checked without looking at the rule.
-#[derive(Debug)]
-struct Matcher {
-    rule: u32,
-    group: u32,
-    /// Length of the only path, a prefix, which the way to the matcher has compared.
-    prefix_len: u32,
-    /// Position of that path.
-    path: u32,
-    /// Bits of the methods it takes; all when any.
-    methods: u16,
-    checks: Checks,
-}
-
-/// Conditions to be checked on the rule itself.
-#[derive(Clone, Copy, Debug)]
-struct Checks {
-    any: bool,
-    hosts: bool,
-    paths: bool,
-}
+/// Rules by position.
+type Rules = Slots<Arc<Compiled>>;
 
 /// A search under way.
 struct Search<'r, 'q> {
@@ -135,39 +121,42 @@ struct Search<'r, 'q> {
     host: &'q str,
     port: u32,
     method: u16,
-    best: Rank,
+    best: Option<Matcher>,
     hit: Hit,
 }
 
-/// A way to a matcher, while building.
-type Place<'c> = (u32, &'c [u8], Rank);
-
-impl Default for Router {
-    fn default() -> Self {
-        Router::build(&[])
-    }
+/// A router in the making, with the places whose lists are to be put in order.
+struct Draft {
+    router: Router,
+    unsettled: Vec<(Option<Name>, Box<[u8]>)>,
 }
 
+/// More changes than this, or more than half of the rules, and a router is built from nothing.
+const CHANGES: usize = if cfg!(test) { 4 } else { 2_000 };
+
 impl Router {
-    /// Puts compiled rules in order. Their positions are what [`Match::rule`] tells.
+    /// The router of these rules. Their positions are what [`Match::rule`] tells.
     pub fn build(rules: &[Arc<Compiled>]) -> Router {
-        let order = in_order(rules);
-        let mut domains = Domains::default();
-        let mut places = Vec::with_capacity(order.len());
-        let mut matchers = Vec::with_capacity(order.len());
-        for (rank, &(rule, group)) in order.iter().enumerate() {
-            let compiled = &*rules[rule];
-            place(compiled, &compiled.groups[group], number(rank), &mut domains, &mut places);
-            matchers.push(Matcher::new(compiled, rule, group));
+        Router::of(rules.iter().cloned().enumerate())
+    }
+
+    /// This router with other rules at some positions; `None` takes away the one that is there. What does not change is
+    /// shared.
+    pub fn changed(&self, changes: &[(usize, Option<Arc<Compiled>>)]) -> Router {
+        if changes.len() > CHANGES {
+            let mut rules = self.rules.clone();
+            changes.iter().for_each(|(slot, rule)| rules.set(*slot, rule.clone()));
+            return Router::of(rules.iter().map(|(slot, rule)| (slot, Arc::clone(rule))));
         }
-        places.sort_unstable();
-        places.dedup();
-        let mut forest = Forest::new(domains.len());
-        let mut shelf = Shelf::default();
-        for bucket in places.chunk_by(|a, b| a.0 == b.0) {
-            shelve(bucket, &mut forest, &mut shelf, |rank| &rules[order[rank as usize].0]);
-        }
-        Router { rules: rules.to_vec(), matchers, domains, forest, shelf }
+        let mut draft = Draft { router: self.clone(), unsettled: Vec::new() };
+        changes.iter().for_each(|(slot, rule)| draft.set(*slot, rule.clone()));
+        draft.finish()
+    }
+
+    fn of(rules: impl Iterator<Item = (usize, Arc<Compiled>)>) -> Router {
+        let mut draft = Draft { router: Router::default(), unsettled: Vec::new() };
+        rules.for_each(|(slot, rule)| draft.set(slot, Some(rule)));
+        draft.finish()
     }
 
     /// The match with the highest priority, or none. Allocates nothing, but what the regex engine keeps per thread and
@@ -180,134 +169,134 @@ impl Router {
             host,
             port: port.unwrap_or(u32::from(query.port)),
             method: Methods::bit(query.method),
-            best: Rank::MAX,
+            best: None,
             hit: Hit { path: None, len: 0 },
         };
-        self.domains.each(host, |bucket| search.bucket(bucket));
-        let matcher = self.matchers.get(search.best as usize)?;
-        Some(Match { rule: matcher.rule as usize, matched_len: search.hit.len, path: search.hit.path })
+        let mut hashes = Hashes::of(query.path);
+        self.domains.each(host, |bucket| search.bucket(bucket, &mut hashes));
+        let best = search.best?;
+        Some(Match { rule: best.slot as usize, matched_len: search.hit.len, path: search.hit.path })
     }
 
     /// What the groups of the route's regex matched of `path`, the path that `found` was found for. Runs the regex again.
     /// `None` when the path that matched is no regex, or has no groups.
     pub fn captures<'p>(&self, found: &Match, path: &'p [u8]) -> Option<Captures<'p>> {
-        self.rules.get(found.rule)?.captures(found, path)
+        self.rules.at(found.rule)?.captures(found, path)
     }
 }
 
-impl Matcher {
-    fn new(compiled: &Compiled, rule: usize, group: usize) -> Matcher {
-        let paths = &compiled.groups[group].paths;
-        let only = match paths[..] {
-            [at] if !compiled.groups[group].regex => Some(at),
-            _ => None,
-        };
-        let checks = Checks {
-            any: !compiled.headers.is_empty() || !compiled.snis.is_empty() || compiled.methods.has_others(),
-            hosts: compiled.hosts.iter().any(|host| host.port.is_some() || !host.name.is_indexed()),
-            paths: only.is_none() && !paths.is_empty(),
-        };
-        Matcher {
-            rule: number(rule),
-            group: number(group),
-            prefix_len: number(only.map_or(0, |at| compiled.paths[at].anchor().len())),
-            path: only.map_or(u32::MAX, number),
-            methods: compiled.methods.bits(),
-            checks,
+impl Draft {
+    fn set(&mut self, slot: usize, rule: Option<Arc<Compiled>>) {
+        if let Some(before) = self.router.rules.at(slot).cloned() {
+            for (name, prefix) in before.groups.iter().flat_map(|group| ways(&before, group)) {
+                self.change(name, prefix, |bucket| bucket.remove(prefix, number(slot)));
+            }
         }
+        if let Some(rule) = &rule {
+            for (at, group) in rule.groups.iter().enumerate() {
+                let matcher = Matcher::new(rule, slot, at);
+                for (name, prefix) in ways(rule, group) {
+                    self.change(name, prefix, |bucket| bucket.add(prefix, matcher));
+                }
+            }
+        }
+        self.router.rules.set(slot, rule);
+    }
+
+    fn change(&mut self, name: Option<&Name>, prefix: &[u8], change: impl FnOnce(&mut Bucket) -> bool) {
+        if self.router.domains.change(name, change) {
+            self.unsettled.push((name.cloned(), prefix.into()));
+        }
+    }
+
+    fn finish(self) -> Router {
+        let Router { rules, mut domains } = self.router;
+        for (name, prefix) in self.unsettled {
+            domains.change(name.as_ref(), |bucket| bucket.settle(&prefix, &rules));
+        }
+        Router { rules, domains }
     }
 }
 
 impl Search<'_, '_> {
-    fn bucket(&mut self, bucket: u32) {
-        let Some(list) = self.router.forest.longest(bucket, self.query.path) else { return };
-        self.router.shelf.climb(list, self.query, self.best, |ranks| self.try_each(ranks));
+    fn bucket(&mut self, bucket: &Bucket, hashes: &mut Hashes<'_>) {
+        let query = self.query;
+        bucket.search(hashes, query.path, self.least(), |content, prefix_len| {
+            match content {
+                Content::One(matcher) => self.try_each(&[*matcher], prefix_len),
+                Content::Several(list) => list.visit(query, |matchers| self.try_each(matchers, prefix_len)),
+            }
+            self.least()
+        });
     }
 
-    /// Tries ranks, the best first, until one matches or cannot beat the best match; returns the best match's rank.
-    fn try_each(&mut self, ranks: &[Rank]) -> Rank {
-        for &rank in ranks {
-            if rank >= self.best {
-                break;
+    /// What a matcher has to weigh, at least, to beat the best match.
+    fn least(&self) -> u64 {
+        self.best.map_or(0, |best| best.weight)
+    }
+
+    /// Tries matchers, the best first, until one matches or cannot beat the best match.
+    fn try_each(&mut self, matchers: &[Matcher], prefix_len: usize) {
+        for matcher in matchers {
+            if self.best.is_some_and(|best| order(&self.router.rules, matcher, &best).is_le()) {
+                return;
             }
-            if let Some(hit) = self.check(&self.router.matchers[rank as usize]) {
-                self.best = rank;
+            if let Some(hit) = self.check(matcher, prefix_len) {
+                self.best = Some(*matcher);
                 self.hit = hit;
-                break;
+                return;
             }
         }
-        self.best
     }
 
     /// Cheap conditions first, regexes last.
-    fn check(&self, matcher: &Matcher) -> Option<Hit> {
-        let Checks { any, hosts, paths } = matcher.checks;
+    fn check(&self, matcher: &Matcher, prefix_len: usize) -> Option<Hit> {
         if matcher.methods & self.method == 0 {
             return None;
         }
-        if !any && !hosts && !paths {
-            let path = (matcher.path != u32::MAX).then_some(matcher.path as usize);
-            return Some(Hit { path, len: matcher.prefix_len as usize });
+        let checks = matcher.checks;
+        let by_way = Hit { path: matcher.path(), len: prefix_len };
+        if checks.is_none() {
+            return Some(by_way);
         }
-        let compiled = &*self.router.rules[matcher.rule as usize];
-        let admitted = compiled.methods.contain(self.method, self.query.method)
-            && (!hosts || compiled.hosts.iter().any(|host| host.matches(self.host, self.port)))
-            && compiled.snis_match(self.query.sni)
-            && compiled.headers.iter().all(|condition| condition.matches(self.query.headers));
-        if !admitted {
+        let compiled = self.router.rules.at(matcher.slot as usize)?;
+        let fields = !checks.has(Checks::FIELDS)
+            || compiled.methods.contain(self.method, self.query.method)
+                && compiled.snis_match(self.query.sni)
+                && compiled.headers.iter().all(|condition| condition.matches(self.query.headers));
+        let hosts =
+            || !checks.has(Checks::HOSTS) || compiled.hosts.iter().any(|host| host.matches(self.host, self.port));
+        if !fields || !hosts() {
             return None;
         }
-        compiled.first_path(&compiled.groups[matcher.group as usize], self.query.path)
+        if !checks.has(Checks::PATHS) {
+            return Some(by_way);
+        }
+        compiled.first_path(compiled.groups.get(matcher.group as usize)?, self.query.path)
     }
 }
 
-/// All groups of all rules, the first to be tried first, as positions of rule and group.
-fn in_order(rules: &[Arc<Compiled>]) -> Vec<(usize, usize)> {
-    let mut keyed = Vec::with_capacity(rules.len());
-    for (rule, compiled) in rules.iter().enumerate() {
-        let groups = compiled.groups.iter().enumerate();
-        keyed.extend(groups.map(|(at, group)| (group.priority, group.id, (rule, at))));
-    }
-    keyed.sort_unstable_by(|a, b| b.cmp(a));
-    keyed.into_iter().map(|(_, _, position)| position).collect()
+/// Which is tried first: the greater.
+fn order(rules: &Rules, a: &Matcher, b: &Matcher) -> Ordering {
+    let exact = |matcher: &Matcher| {
+        let group = rules.at(matcher.slot as usize)?.groups.get(matcher.group as usize)?;
+        Some((group.priority, group.id))
+    };
+    a.weight.cmp(&b.weight).then_with(|| exact(a).cmp(&exact(b)))
 }
 
-/// Adds the ways to a matcher: each of its hosts with each of its paths.
-fn place<'c>(compiled: &'c Compiled, group: &Group, rank: Rank, domains: &mut Domains, places: &mut Vec<Place<'c>>) {
+/// The ways to a group: each host of its rule with each of its paths.
+fn ways<'c>(compiled: &'c Compiled, group: &'c Group) -> impl Iterator<Item = (Option<&'c Name>, &'c [u8])> {
     let by_path =
         !group.paths.is_empty() && (group.paths.len() == 1 || group.paths.len() * compiled.hosts.len() <= PLACES);
-    let mut within = |bucket: u32| {
-        if by_path {
-            places.extend(group.paths.iter().map(|&at| (bucket, compiled.paths[at].anchor(), rank)));
-        } else {
-            places.push((bucket, &[], rank));
-        }
+    let paths = if by_path { &group.paths[..] } else { &[] };
+    let prefixes = move || {
+        let anchors = paths.iter().map(|&at| compiled.paths[at].anchor());
+        anchors.chain((!by_path).then_some(&[][..]))
     };
-    if compiled.hosts.is_empty() {
-        within(ANY);
-    }
-    for host in &compiled.hosts {
-        within(domains.bucket(&host.name));
-    }
-}
-
-/// Puts the matchers of one bucket on the shelf: a list per prefix, each knowing that of the next shorter one.
-fn shelve<'c>(bucket: &[Place<'c>], forest: &mut Forest, shelf: &mut Shelf, compiled: impl Fn(Rank) -> &'c Compiled) {
-    let first = shelf.next();
-    let mut prefixes: Vec<&[u8]> = Vec::new();
-    let mut above: Vec<(&[u8], u32)> = Vec::new();
-    let mut ranks = Vec::new();
-    for places in bucket.chunk_by(|a, b| a.1 == b.1) {
-        let prefix = places[0].1;
-        while above.pop_if(|(shorter, _)| !prefix.starts_with(shorter)).is_some() {}
-        let up = above.last().map(|&(_, list)| list);
-        above.push((prefix, shelf.next()));
-        prefixes.push(prefix);
-        ranks.clear();
-        ranks.extend(places.iter().map(|place| place.2));
-        shelf.add(&ranks, up, &compiled);
-    }
-    forest.fill(bucket[0].0, &prefixes, first);
+    let hostless = compiled.hosts.is_empty().then_some(None);
+    let names = compiled.hosts.iter().map(|host| Some(&host.name)).chain(hostless);
+    names.flat_map(move |name| prefixes().map(move |prefix| (name, prefix)))
 }
 
 /// Positions fit 32 bits: a router of 4 billion matchers would not fit memory.

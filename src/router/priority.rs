@@ -65,6 +65,24 @@ impl Priority {
         let merged = u32::from(fields) << 29 | u32::from(headers) << 20 | shifted(regex_priority) | length;
         Priority::Few { plain_hosts, regex, merged, below_zero: regex_priority.min(0) }
     }
+
+    /// A number that orders as the priorities do; of equal numbers the priorities may still differ, where a
+    /// `regex_priority` is beyond what fits.
+    pub(crate) fn weight(self) -> u64 {
+        match self {
+            Priority::Few { plain_hosts, regex, merged, below_zero } => {
+                u64::from(plain_hosts) << 62
+                    | u64::from(regex) << 61
+                    | u64::from(merged) << 29
+                    | clamped(below_zero, 29)
+            }
+            Priority::Many { fields, plain_hosts, headers, regex, regex_priority, length } => {
+                let fields = 1 << 63 | u64::from(fields & 7) << 60 | u64::from(plain_hosts) << 59;
+                let kind = u64::from(headers) << 51 | u64::from(regex) << 50;
+                fields | kind | clamped(regex_priority, 31) << 19 | u64::from(length)
+            }
+        }
+    }
 }
 
 /// `regex_priority` where Kong's 32-bit shift puts it: 13 bits remain, so multiples of 8192 count as 0.
@@ -73,9 +91,16 @@ fn shifted(regex_priority: i64) -> u32 {
     u32::try_from(kept).unwrap_or_default() << 19
 }
 
+/// A number of so many bits; one that does not fit is the least or the greatest that does.
+fn clamped(number: i64, bits: u32) -> u64 {
+    let half = 1_i64 << (bits - 1);
+    (number.clamp(-half, half - 1) + half).unsigned_abs()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const PATH: PathWeight = PathWeight::Prefix(2);
 
@@ -114,5 +139,30 @@ mod tests {
         assert_eq!(one(8192 + 7), one(7));
         assert!(two(1024) > two(0) && two(1024) == priority(3, false, 0, PathWeight::Regex(0)));
         assert!(one(1023) < two(0) && one(2048) > two(0));
+    }
+
+    proptest! {
+        #[test]
+        fn weights_order_as_priorities_do(a in any_priority(), b in any_priority()) {
+            prop_assert!(a <= b || a.weight() >= b.weight(), "{a:?} {b:?}");
+            let fits = |priority: Priority| match priority {
+                Priority::Few { below_zero: priority, .. } | Priority::Many { regex_priority: priority, .. } => {
+                    priority.abs() < 1 << 28
+                }
+            };
+            prop_assert!(a <= b || !fits(a) || !fits(b) || a.weight() > b.weight(), "{a:?} {b:?}");
+        }
+    }
+
+    fn any_priority() -> impl Strategy<Value = Priority> {
+        let number = || prop_oneof![-2..3_i64, Just(8192), any::<i64>()];
+        let path = prop_oneof![
+            Just(PathWeight::Absent),
+            (0..4_usize).prop_map(PathWeight::Prefix),
+            any::<usize>().prop_map(PathWeight::Prefix),
+            number().prop_map(PathWeight::Regex),
+        ];
+        (1..6_u8, any::<bool>(), prop_oneof![0..3_usize, 250..300_usize], path)
+            .prop_map(|(fields, plain_hosts, headers, path)| priority(fields, plain_hosts, headers, path))
     }
 }

@@ -20,6 +20,7 @@ use crate::router::Match;
 use crate::router::Query;
 use crate::router::Router;
 use crate::router::Rule;
+use crate::router::compiled::Compiled;
 use crate::router::compiled::compile;
 
 /// The answer of trying all matchers in order.
@@ -248,12 +249,36 @@ fn check(rules: &[Rule], requests: &[Request]) {
     let keep = |at: &usize| compiled[*at].is_ok();
     let rules: Vec<Rule> = (0..rules.len()).filter(keep).map(|at| rules[at].clone()).collect();
     let compiled: Vec<_> = compiled.into_iter().flatten().collect();
-    let router = Router::build(&compiled);
+    let built = Router::build(&compiled);
+    let changed = in_steps(&compiled);
     for request in requests {
         let Request { method, host, path, headers, sni, port } = request;
         let query = Query { method, host, path, headers, sni: *sni, port: *port };
-        assert_eq!(router.find(&query), find(&rules, &query), "{query:?}\nof {rules:#?}");
+        let expected = find(&rules, &query);
+        assert_eq!(built.find(&query), expected, "{query:?}\nof {rules:#?}");
+        assert_eq!(changed.find(&query), expected, "changed: {query:?}\nof {rules:#?}");
     }
+}
+
+/// The same rules in the end, after others stood at their positions and went. Routers made on the way have to stay as
+/// they are, which is checked by going on from the first of them again.
+fn in_steps(compiled: &[Arc<Compiled>]) -> Router {
+    let last = compiled.len();
+    let wrong: Vec<_> = (0..last).map(|at| (at, Some(Arc::clone(&compiled[(at + 1) % last])))).collect();
+    let right = |at: usize| (at, Some(Arc::clone(&compiled[at])));
+    let begun = Router::default().changed(&wrong);
+    let mut router = begun.clone();
+    for _ in 0..2 {
+        router = begun.clone();
+        for at in 0..last {
+            router = match at % 3 {
+                0 => router.changed(&[(at, None)]).changed(&[right(at)]),
+                1 => router.changed(&[right(at)]),
+                _ => router.changed(&[right(at), (last, Some(Arc::clone(&compiled[0])))]).changed(&[(last, None)]),
+            };
+        }
+    }
+    router
 }
 
 proptest! {

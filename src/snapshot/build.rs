@@ -1,10 +1,11 @@
 //! Builds snapshots, keeping from one to the next what did not change.
 //!
 //! First each entity's own part is made or kept (`kept`, `parts`); then the parts are linked: keys to their consumers,
-//! routes to their services and chains. A plan whose parts are the same is the same `Arc` as before. The router is
-//! assembled anew only when the routes in it change, from rules that stay compiled. What is left of the cost of a build
-//! without changes is walking the lists.
+//! routes to their services and chains. A plan whose parts are the same is the same `Arc` as before. Rule and plan of a
+//! route stay at one slot for as long as the route takes part, and router and plans of the next snapshot are made of those
+//! of this by what changes at which slot. What is left of the cost of a build is walking the lists.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -17,6 +18,7 @@ use crate::plugin::directory::{Directory, KeyHolder, Principal};
 use crate::plugin::roster::{Place, Roster};
 use crate::router::Router;
 use crate::router::compiled::Compiled;
+use crate::router::slots::Slots;
 use crate::snapshot::kept::Kept;
 use crate::snapshot::parts::{self, KeyPart, PluginPart, RoutePart, ServicePart};
 use crate::snapshot::plan::{Destination, Plan};
@@ -34,14 +36,19 @@ pub(crate) struct Workshop {
     roster: Roster,
     unmatched: Arc<Chain>,
     chains: Chains,
+    /// The chains before the plugins changed, while routes are linked.
+    before: Chains,
     router: Arc<Router>,
-    /// What `router` was built from.
-    rules: Vec<Arc<Compiled>>,
-    /// At the same positions.
-    plans: Arc<[Arc<Plan>]>,
+    /// By slot, as the rules of `router`.
+    plans: Slots<Arc<Plan>>,
+    /// Slots that were given out so far, and those of them that are free.
+    slots: usize,
+    free: Vec<usize>,
 }
 
 type Chains = HashMap<Place, Arc<Chain>, RandomState>;
+/// What is to be at a slot.
+type Changes = BTreeMap<usize, Option<(Arc<Compiled>, Arc<Plan>)>>;
 
 impl Workshop {
     /// See `Builder::build`.
@@ -59,14 +66,14 @@ impl Workshop {
             self.enlist();
         }
         if routes_changed || services_changed || plugins_changed {
-            self.link_routes(plugins_changed);
+            self.link_routes(services_changed, plugins_changed);
         }
         let snapshot = Snapshot {
             revision,
             directory: Arc::clone(&self.directory),
             unmatched: Arc::clone(&self.unmatched),
             router: Arc::clone(&self.router),
-            plans: Arc::clone(&self.plans),
+            plans: self.plans.clone(),
         };
         (snapshot, self.problems())
     }
@@ -99,31 +106,64 @@ impl Workshop {
         }
     }
 
-    /// Gives each route its service and chain, and the router its rules.
-    fn link_routes(&mut self, plugins_changed: bool) {
-        let mut rules = Vec::with_capacity(self.rules.len());
-        let mut plans = Vec::with_capacity(self.rules.len());
-        let before = std::mem::take(&mut self.chains);
-        let mut chains = Chains::default();
+    /// Gives each route its service and chain, the snapshot its plan and the router its rule. A route that is in them
+    /// already is looked at only when something that it may depend on has changed.
+    fn link_routes(&mut self, services_changed: bool, plugins_changed: bool) {
+        let mut taken = vec![false; self.slots];
+        let mut fresh = Vec::new();
+        if plugins_changed {
+            self.before = std::mem::take(&mut self.chains);
+        }
         for part in self.routes.made_mut() {
-            let Some((service, problem)) = destination(part.service, &self.services) else { continue };
+            if let Some(slot) = part.slot.filter(|_| !services_changed && !plugins_changed) {
+                taken[slot] = true;
+                continue;
+            }
+            let Some((service, problem)) = destination(part.service, &self.services) else {
+                part.slot = None;
+                continue;
+            };
             let place = self.roster.place(Some(part.plan.route_id), part.service);
-            let chain = chains.entry(place).or_insert_with(|| match before.get(&place) {
-                Some(kept) if !plugins_changed => Arc::clone(kept),
-                kept => {
-                    let chain = self.roster.chain(place);
-                    kept.filter(|kept| kept.same(&chain)).cloned().unwrap_or_else(|| Arc::new(chain))
-                }
+            let chain = self.chains.entry(place).or_insert_with(|| {
+                let chain = self.roster.chain(place);
+                let kept = self.before.get(&place).filter(|kept| kept.same(&chain)).cloned();
+                kept.unwrap_or_else(|| Arc::new(chain))
             });
             link(&mut part.plan, service, chain, problem);
-            rules.push(Arc::clone(&part.rule));
-            plans.push(Arc::clone(&part.plan));
+            match part.slot {
+                Some(slot) => {
+                    taken[slot] = true;
+                    if !self.plans.at(slot).is_some_and(|plan| Arc::ptr_eq(plan, &part.plan)) {
+                        self.plans.set(slot, Some(Arc::clone(&part.plan)));
+                    }
+                }
+                None => fresh.push(part),
+            }
         }
-        self.chains = chains;
-        self.plans = plans.into();
-        if !same_rules(&rules, &self.rules) {
-            self.router = Arc::new(Router::build(&rules));
-            self.rules = rules;
+        self.before = Chains::default();
+        let mut changes = Changes::new();
+        for slot in (0..self.slots).filter(|slot| !taken[*slot] && self.plans.at(*slot).is_some()) {
+            changes.insert(slot, None);
+            self.free.push(slot);
+        }
+        for part in fresh {
+            let slot = self.free.pop().unwrap_or(self.slots);
+            self.slots = self.slots.max(slot + 1);
+            part.slot = Some(slot);
+            changes.insert(slot, Some((Arc::clone(&part.rule), Arc::clone(&part.plan))));
+        }
+        self.change(changes);
+    }
+
+    fn change(&mut self, changes: Changes) {
+        let mut rules = Vec::with_capacity(changes.len());
+        for (slot, part) in changes {
+            let (rule, plan) = part.unzip();
+            rules.push((slot, rule));
+            self.plans.set(slot, plan);
+        }
+        if !rules.is_empty() {
+            self.router = Arc::new(self.router.changed(&rules));
         }
     }
 
@@ -192,10 +232,6 @@ fn link(plan: &mut Arc<Plan>, service: Option<&Arc<Destination>>, chain: &Arc<Ch
     plan.service = service.cloned();
     plan.chain = Arc::clone(chain);
     plan.problem = problem.map(Box::from);
-}
-
-fn same_rules(a: &[Arc<Compiled>], b: &[Arc<Compiled>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 fn collect<T>(kind: Kind, kept: &Kept<T>, problems: &mut Vec<Problem>) {

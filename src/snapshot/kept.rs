@@ -80,7 +80,11 @@ impl<T> Kept<T> {
 
     fn has_ids_of(&self, entities: &[Arc<Entity>]) -> bool {
         self.items.len() == entities.len()
-            && self.items.iter().zip(entities).all(|(item, entity)| item.entity.id() == entity.id())
+            && self
+                .items
+                .iter()
+                .zip(entities)
+                .all(|(item, entity)| Arc::ptr_eq(&item.entity, entity) || item.entity.id() == entity.id())
     }
 
     pub(crate) fn get(&self, id: Uuid) -> Option<&Item<T>> {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::entity::{Entity, Kind};
 use crate::plugin::chain::Chain;
 use crate::plugin::directory::Directory;
+use crate::router::slots::Slots;
 use crate::router::{Query, Router};
 use crate::snapshot::build::Workshop;
 use crate::snapshot::plan::Plan;
@@ -34,7 +35,8 @@ pub struct Snapshot {
     /// `header_filter` only. `unmatched.collect()` is the run.
     pub unmatched: Arc<Chain>,
     router: Arc<Router>,
-    plans: Arc<[Arc<Plan>]>,
+    /// At the positions of their rules in `router`.
+    plans: Slots<Arc<Plan>>,
 }
 
 /// A route found for a request.
@@ -100,7 +102,7 @@ impl Builder {
 impl Snapshot {
     pub fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
         let found = self.router.find(query)?;
-        Some(Found { plan: self.plans.get(found.rule)?, matched_len: found.matched_len })
+        Some(Found { plan: self.plans.at(found.rule)?, matched_len: found.matched_len })
     }
 }
 

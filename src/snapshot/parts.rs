@@ -28,6 +28,8 @@ pub(crate) struct RoutePart {
     pub(crate) service: Option<Uuid>,
     /// Without its service and chain until it is linked.
     pub(crate) plan: Arc<Plan>,
+    /// Where rule and plan are in the snapshot; `None` when they are not, or not yet.
+    pub(crate) slot: Option<usize>,
 }
 
 pub(crate) struct ServicePart {
@@ -63,7 +65,7 @@ pub(crate) fn route(entity: &Entity) -> Made<RoutePart> {
     let service = route.service.map(|service| service.id);
     let plan = plan(&route, protocols);
     match compile(&rule(route)) {
-        Ok(rule) => (Some(RoutePart { rule: Arc::new(rule), service, plan: Arc::new(plan) }), None),
+        Ok(rule) => (Some(RoutePart { rule: Arc::new(rule), service, plan: Arc::new(plan), slot: None }), None),
         Err(uncompiled) => (None, Some(uncompiled.why.into())),
     }
 }
