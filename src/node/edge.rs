@@ -96,6 +96,7 @@ impl Edge {
             error_default_type: proxy.error_default_type.clone(),
             allow_debug_header: proxy.allow_debug_header,
             allow_fly_replay: proxy.allow_fly_replay,
+            lean: proxy.lean,
             keepalive_requests: proxy.keepalive_requests,
             patience: proxy.patience,
             upstream: proxy.upstream.clone(),

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::proxy::Patience;
 use crate::proxy::admission::Refusal;
+use crate::proxy::lean;
 use crate::proxy::pipeline;
 use crate::proxy::wire::{Signals, Wire};
 use crate::proxy::worker::{Listener, Worker};
@@ -177,8 +178,23 @@ pub async fn speak_http1<S>(connection: Rc<Connection>, stream: S, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let patience = connection.worker.options.patience.send;
-    let wire = Wire::new(stream, early, connection.signals.clone(), patience).screened();
+    let options = &connection.worker.options;
+    let mut wire = Wire::new(stream, early, connection.signals.clone(), options.patience.send);
+    if options.lean {
+        match lean::speak(&connection, wire).await {
+            None => return,
+            Some(rest) => wire = rest,
+        }
+    }
+    let wire = wire.screened(connection.served.get());
+    // Boxed: most connections never come here, and should not hold room for it.
+    Box::pin(speak_generally(connection, wire)).await;
+}
+
+async fn speak_generally<S>(connection: Rc<Connection>, wire: Wire<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let worker = Rc::clone(&connection.worker);
     let service = service_fn(move |request| {
         let connection = Rc::clone(&connection);

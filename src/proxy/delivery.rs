@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
@@ -14,7 +15,7 @@ use crate::proxy::names::{ROUTE_ID, ROUTE_NAME, SERVICE_ID, SERVICE_NAME};
 use crate::proxy::reply::{self, Passage};
 use crate::proxy::turn::Turn;
 use crate::proxy::upgrade;
-use crate::proxy::upstream::Reply;
+use crate::proxy::upstream::{Reply, Timing};
 use crate::snapshot::plan::Plan;
 
 /// Silence that ends a tunnel of a service that says nothing about it.
@@ -39,20 +40,30 @@ pub fn reply(
 ) -> Response<AnswerBody> {
     let Reply { response, timing } = reply;
     let (mut head, body) = response.into_parts();
+    let passage = pass(&turn, &mut head, &timing, filter);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return tunnel(turn, plan, head, switch);
+    }
+    finish(turn, plan, head, if passage == Passage::Whole { Source::Upstream(body) } else { Source::Empty })
+}
+
+/// Makes an upstream's head the client's, but for what `complete` adds.
+pub fn pass(
+    turn: &Turn,
+    head: &mut Parts,
+    timing: &Timing,
+    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+) -> Passage {
     let worker = &turn.connection.worker;
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let via = head.version;
-    head.version = Version::HTTP_11;
+    let via = std::mem::replace(&mut head.version, Version::HTTP_11);
     hop::strip_response(&mut head.headers, switched, turn.wishes.trailers);
     let passage = reply::disarm(&mut head.headers, worker.options.allow_fly_replay);
     filter(head.status, &mut head.headers);
     reply::name_charset(head.status, &mut head.headers);
     let on = &worker.options.response_headers;
-    reply::mark_proxied(&mut head.headers, on, &worker.marks, via, turn.started, &timing, Some(head.status));
-    if switched {
-        return tunnel(turn, plan, head, switch);
-    }
-    finish(turn, plan, head, if passage == Passage::Whole { Source::Upstream(body) } else { Source::Empty })
+    reply::mark_proxied(&mut head.headers, on, &worker.marks, via, turn.started, timing, Some(head.status));
+    passage
 }
 
 /// Sends an answer of the gateway's own.
@@ -62,6 +73,13 @@ pub fn made(
     made: Made,
     filter: impl FnOnce(StatusCode, &mut HeaderMap),
 ) -> Response<AnswerBody> {
+    let (head, body) = make(&turn, made, filter);
+    let source = if turn.head_only { Source::Empty } else { Source::Whole(Some(body)) };
+    finish(turn, plan, head, source)
+}
+
+/// The head, but for what `complete` adds, and the body of an answer of the gateway's own.
+pub fn make(turn: &Turn, made: Made, filter: impl FnOnce(StatusCode, &mut HeaderMap)) -> (Parts, Bytes) {
     let worker = &turn.connection.worker;
     let (status, timing, closes) = (made.status, made.timing, made.closes());
     let default_type = &worker.options.error_default_type;
@@ -79,19 +97,23 @@ pub fn made(
     }
     let mut head = Response::new(()).into_parts().0;
     (head.status, head.headers) = (status, headers);
-    let source = if turn.head_only { Source::Empty } else { Source::Whole(Some(body)) };
-    finish(turn, plan, head, source)
+    (head, body)
 }
 
 fn finish(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, source: Source) -> Response<AnswerBody> {
-    dress(&turn, plan, &mut head.headers);
+    complete(&mut turn, plan, &mut head);
+    Response::from_parts(head, AnswerBody::new(source, Some(turn.record)))
+}
+
+/// The last touch: what all answers wear, and what is noted of them.
+pub fn complete(turn: &mut Turn, plan: Option<&Plan>, head: &mut Parts) {
+    dress(turn, plan, &mut head.headers);
     if turn.version < Version::HTTP_2 {
-        persist(&turn, &mut head.headers);
+        persist(turn, &mut head.headers);
     } else {
         head.headers.remove(CONNECTION);
     }
     turn.record.set_status(head.status);
-    Response::from_parts(head, AnswerBody::new(source, Some(turn.record)))
 }
 
 /// The exchange goes on in a task of its own, and its record with it.

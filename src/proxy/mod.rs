@@ -7,6 +7,7 @@
 mod admission;
 mod answer_body;
 mod body;
+mod calendar;
 mod client_address;
 mod connection;
 mod delivery;
@@ -15,6 +16,7 @@ mod failure;
 mod forward;
 mod greeting;
 mod hop;
+mod lean;
 mod names;
 mod origins;
 mod pipeline;
@@ -78,6 +80,8 @@ pub struct Options {
     pub allow_debug_header: bool,
     /// Whether `fly-replay` and its kin may pass from an upstream to the edge.
     pub allow_fly_replay: bool,
+    /// Whether HTTP/1.1 is spoken by the lean path where it can.
+    pub lean: bool,
     /// Requests per client connection; 0: no limit.
     pub keepalive_requests: u32,
     pub patience: Patience,

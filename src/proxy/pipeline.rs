@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use http::header::HeaderMap;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -23,7 +24,7 @@ use crate::proxy::forward::{self, Facts};
 use crate::proxy::hop;
 use crate::proxy::stage::Stage;
 use crate::proxy::turn::Turn;
-use crate::proxy::upstream::{Outgoing, Reply};
+use crate::proxy::upstream::{Failure, Origin, Outgoing, Reply};
 use crate::proxy::upstream_path;
 use crate::router::Query;
 use crate::snapshot::plan::{Destination, Plan};
@@ -70,11 +71,8 @@ async fn proceed<'s>(
     if body.is_too_large() {
         return Err(Made::server_error(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let found = route(turn, world, head, &host, path)?;
-    let plan = &**found.plan;
-    stage.enter(plan);
-    check_protocol(turn, plan, head, &host)?;
-    turn.wishes = hop::strip_request(&mut head.headers);
+    let found = route(&turn.connection, world, head, &host, path)?;
+    let plan = enter(turn, stage, &found, head, &host)?;
     let mut held = Held::Unread(body).read(plan.chain.body_wanted()).await?;
     let accessed = stage.access(plan, head, path, held.whole().cloned());
     held.replace(accessed.body);
@@ -83,16 +81,7 @@ async fn proceed<'s>(
     if plan.request_buffering {
         held = held.read(REPLAY_BYTES).await?;
     }
-    let request = upstream_path::Request {
-        sent: head.uri.path_and_query(),
-        path,
-        matched_len: found.matched_len,
-        query: accessed.query.as_deref(),
-    };
-    let target = upstream_path::target(destination.path.as_deref(), plan.strip_path, request);
-    let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
-    let prefix = upstream_path::stripped(plan.strip_path, &request);
-    forward(turn, &mut head.headers, head.uri.path(), &host, prefix);
+    let target = depart(turn, plan, destination, head, &host, &Way { path, found: &found, query: accessed.query })?;
     let (body, content_length) = held.into_request(turn.wishes.has_body);
     let outgoing = Outgoing {
         method: head.method.clone(),
@@ -107,19 +96,30 @@ async fn proceed<'s>(
     let worker = &turn.connection.worker;
     let origin = worker.origins.of(destination);
     worker.upstreams.send(&origin, outgoing).await.map_err(|failure| {
-        tracing::info!(?failure, request_id = turn.id.as_str(), host = &*origin.host, port = origin.port, "no answer");
+        note_failure(turn, &origin, &failure);
         Made::from(failure)
     })
 }
 
-fn route<'s>(turn: &Turn, world: &'s Snapshot, head: &Parts, host: &Host, path: &[u8]) -> Result<Found<'s>, Made> {
+pub fn note_failure(turn: &Turn, origin: &Origin, failure: &Failure) {
+    tracing::info!(?failure, request_id = turn.id.as_str(), host = &*origin.host, port = origin.port, "no answer");
+}
+
+/// Finds the route of a request that was admitted.
+pub fn route<'s>(
+    connection: &Connection,
+    world: &'s Snapshot,
+    head: &Parts,
+    host: &Host,
+    path: &[u8],
+) -> Result<Found<'s>, Made> {
     let query = Query {
         method: head.method.as_str(),
         host: host.as_str(),
         path,
         headers: &head.headers,
-        sni: turn.connection.sni.as_deref(),
-        port: turn.connection.listener.port,
+        sni: connection.sni.as_deref(),
+        port: connection.listener.port,
     };
     let found = world.find(&query);
     let found = found.ok_or_else(|| Made::error(StatusCode::NOT_FOUND, "no Route matched with those values"))?;
@@ -128,6 +128,52 @@ fn route<'s>(turn: &Turn, world: &'s Snapshot, head: &Parts, host: &Host, path: 
         return Err(Made::unexpected());
     }
     Ok(found)
+}
+
+/// Takes up the plan of the route: the last steps before its plugins.
+pub fn enter<'s>(
+    turn: &mut Turn,
+    stage: &mut Stage<'s>,
+    found: &Found<'s>,
+    head: &mut Parts,
+    host: &Host,
+) -> Result<&'s Plan, Made> {
+    let plan: &'s Plan = found.plan;
+    stage.enter(plan);
+    check_protocol(turn, plan, head, host)?;
+    turn.wishes = hop::strip_request(&mut head.headers);
+    Ok(plan)
+}
+
+/// Which way a request goes up.
+pub struct Way<'a> {
+    /// Normalised.
+    pub path: &'a [u8],
+    pub found: &'a Found<'a>,
+    /// A plugin's replacement of the query.
+    pub query: Option<String>,
+}
+
+/// Writes the headers for the upstream; the target to ask it for.
+pub fn depart(
+    turn: &Turn,
+    plan: &Plan,
+    destination: &Destination,
+    head: &mut Parts,
+    host: &Host,
+    way: &Way<'_>,
+) -> Result<PathAndQuery, Made> {
+    let request = upstream_path::Request {
+        sent: head.uri.path_and_query(),
+        path: way.path,
+        matched_len: way.found.matched_len,
+        query: way.query.as_deref(),
+    };
+    let target = upstream_path::target(destination.path.as_deref(), plan.strip_path, request);
+    let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
+    let prefix = upstream_path::stripped(plan.strip_path, &request);
+    forward(turn, &mut head.headers, head.uri.path(), host, prefix);
+    Ok(target)
 }
 
 /// Before any plugin: a route says by which protocols it may be reached.
@@ -153,7 +199,8 @@ fn check_protocol(turn: &Turn, plan: &Plan, head: &Parts, host: &Host) -> Result
     Ok(())
 }
 
-fn go_on(step: Step) -> Result<(), Made> {
+/// What `access` returned.
+pub fn go_on(step: Step) -> Result<(), Made> {
     match step {
         Step::Continue => Ok(()),
         Step::Respond(answer) => Err(Made::from(answer)),
@@ -164,7 +211,8 @@ fn go_on(step: Step) -> Result<(), Made> {
     }
 }
 
-fn destination(plan: &Plan) -> Result<&std::sync::Arc<Destination>, Made> {
+/// Where the requests of a plan go.
+pub fn destination(plan: &Plan) -> Result<&std::sync::Arc<Destination>, Made> {
     let destination = plan.service.as_ref();
     let destination = destination
         .ok_or_else(|| Made::error(StatusCode::SERVICE_UNAVAILABLE, "no Service found with those values"))?;

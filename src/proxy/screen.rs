@@ -72,8 +72,9 @@ enum Scan {
 }
 
 impl Screen {
-    pub fn new() -> Self {
-        Self { state: State::Head(Head::default()), heads: 0 }
+    /// Of a connection on which so many requests have been served by others.
+    pub fn after(served: u32) -> Self {
+        Self { state: State::Head(Head::default()), heads: served }
     }
 
     /// Nothing more is to be read.
@@ -316,7 +317,7 @@ mod tests {
 
     /// Feeds pieces as a connection does; what passed, and the refusal.
     fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Option<(u32, Refusal)>) {
-        let (mut screen, mut passed, mut held) = (Screen::new(), Vec::new(), Vec::new());
+        let (mut screen, mut passed, mut held) = (Screen::after(0), Vec::new(), Vec::new());
         for piece in pieces {
             held.extend_from_slice(piece);
             match screen.look(&held) {

@@ -6,5 +6,9 @@ mod endings;
 mod exchanges;
 mod framing;
 mod gateway;
+#[allow(clippy::duplicate_mod)]
+mod general;
+mod handover;
 mod patience;
 mod protocols;
+mod relaying;

@@ -104,9 +104,16 @@ impl<S> Wire<S> {
         }
     }
 
-    /// Screens what comes as HTTP/1.
-    pub fn screened(self) -> Self {
-        Self { screen: Some(Box::new(Screen::new())), ..self }
+    /// Screens what comes as HTTP/1; so many requests have been served before.
+    pub fn screened(self, served: u32) -> Self {
+        Self { screen: Some(Box::new(Screen::after(served))), ..self }
+    }
+
+    /// Gives back what was read last, to be read again.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.early = [bytes, &self.early].concat().into();
+        }
     }
 
     fn sent<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

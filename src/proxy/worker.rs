@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::counter::Counters;
 use crate::listen::Traffic;
+use crate::proxy::calendar::Calendar;
 use crate::proxy::client_address::RealIp;
 use crate::proxy::connection::{self, Local};
 use crate::proxy::greeting;
@@ -51,6 +52,7 @@ pub struct Worker {
     pub origins: Origins,
     pub ids: RequestIds,
     pub marks: Marks,
+    pub calendar: Calendar,
     pub http1: http1::Builder,
     pub http2: http2::Builder<Local>,
     pub tasks: TaskTracker,
@@ -121,6 +123,7 @@ impl Worker {
             origins: Origins::default(),
             ids: RequestIds::new(),
             marks: Marks::new(),
+            calendar: Calendar::default(),
             http2: connection::http2(),
             tasks: TaskTracker::new(),
             stop: Stop::default(),

@@ -29,6 +29,7 @@ pub struct Proxy {
     pub error_default_type: String,
     pub allow_debug_header: bool,
     pub allow_fly_replay: bool,
+    pub lean: bool,
     pub keepalive_requests: u32,
     pub patience: Patience,
     pub upstream: upstream::Options,
@@ -73,6 +74,7 @@ impl Proxy {
             error_default_type: reader.text("error_default_type").unwrap_or_default(),
             allow_debug_header: reader.flag("allow_debug_header"),
             allow_fly_replay: reader.flag("allow_fly_replay"),
+            lean: reader.flag("proxy_lean"),
             keepalive_requests: reader.whole("nginx_http_keepalive_requests", 0..=u64::from(u32::MAX)).unwrap_or(0)
                 as u32,
             patience: patience(reader),

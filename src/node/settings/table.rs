@@ -101,6 +101,7 @@ pub static PROPERTIES: &[Property] = &[
     here("error_default_type", MEDIA_TYPES, "text/plain"),
     here("allow_debug_header", Form::Flag, "off"),
     here("allow_fly_replay", Form::Flag, "off"),
+    here("proxy_lean", Form::Flag, "on"),
     // Upstreams.
     here("upstream_keepalive_pool_size", Form::Number, "512"),
     here("upstream_keepalive_max_requests", Form::Number, "10000"),

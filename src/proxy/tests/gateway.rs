@@ -177,6 +177,7 @@ fn options(access_log: AccessLog) -> Options {
         error_default_type: "text/plain".to_owned(),
         allow_debug_header: false,
         allow_fly_replay: false,
+        lean: !is_general(),
         keepalive_requests: 0,
         patience: Patience::default(),
         upstream: upstream::Options {
@@ -190,4 +191,10 @@ fn options(access_log: AccessLog) -> Options {
         },
         access_log,
     }
+}
+
+/// Whether the test that runs now is one of `tests::general`. The harness names threads after tests, unless it is told
+/// to use one thread only: then all run on the lean path.
+fn is_general() -> bool {
+    std::thread::current().name().is_some_and(|name| name.contains("::general::"))
 }

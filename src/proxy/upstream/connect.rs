@@ -6,7 +6,6 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::proxy::upstream::link::Link;
 use crate::proxy::upstream::pool::{Key, Secured};
 use crate::proxy::upstream::tls::Tls;
 use crate::proxy::upstream::wire::Stream;
@@ -18,17 +17,10 @@ pub(super) struct Unconnected {
 }
 
 /// Opens a connection of this kind.
-pub(super) async fn connect(tls: &Tls, key: Key, timeout: Duration) -> Result<Link, Unconnected> {
-    match tokio::time::timeout(timeout, open(tls, &key)).await {
-        Ok(Ok(stream)) => Link::new(key, stream).await.map_err(|error| Unconnected::because(error.to_string())),
-        Ok(Err(why)) => Err(Unconnected::because(why)),
+pub(super) async fn connect(tls: &Tls, key: &Key, timeout: Duration) -> Result<Stream, Unconnected> {
+    match tokio::time::timeout(timeout, open(tls, key)).await {
+        Ok(opened) => opened.map_err(|why| Unconnected { why, timeout: false }),
         Err(_) => Err(Unconnected { why: "connecting timed out".to_owned(), timeout: true }),
-    }
-}
-
-impl Unconnected {
-    fn because(why: String) -> Self {
-        Self { why, timeout: false }
     }
 }
 

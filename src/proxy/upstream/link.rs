@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep};
 
 use crate::proxy::upstream::gate::Gate;
-use crate::proxy::upstream::pool::Key;
+use crate::proxy::upstream::pool::{Key, Restful};
 use crate::proxy::upstream::upload::{Streamed, Upload};
 use crate::proxy::upstream::wire::{Meter, Stream, Wire};
 
@@ -32,16 +32,15 @@ const MAX_HEADERS: usize = 128;
 
 /// How long each operation may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) write: Duration,
-    pub(super) read: Duration,
+pub struct Limits {
+    pub write: Duration,
+    pub read: Duration,
 }
 
 /// A connection and what is known about it.
 pub(super) struct Link {
-    pub(super) key: Key,
-    /// Requests begun on it.
-    pub(super) requests: u64,
+    key: Key,
+    requests: u64,
     sender: SendRequest<Upload>,
     driver: Driver,
     meter: Arc<Meter>,
@@ -140,11 +139,6 @@ impl Link {
         self.silence.restart();
     }
 
-    /// Whether the next request can be sent.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.driver.has_ended() && self.sender.is_ready()
-    }
-
     /// Ends the exchange; true when the connection can serve another.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) -> bool {
         // Most exchanges end together with the last bytes of their body; others need one more look.
@@ -160,14 +154,31 @@ impl Link {
         self.driver.gate.aside(step)
     }
 
-    /// Wakes nobody until it is driven again.
-    pub(super) fn rest(&self) {
-        self.driver.gate.rest();
-    }
-
     /// Waits for the end of HTTP on this connection, after which an upgrade is handed over.
     pub(super) async fn finish(&mut self, limits: &Limits) {
         std::future::poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { self.poll_silence(cx, limits) }).await;
+    }
+}
+
+impl Restful for Link {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    fn is_ready(&mut self) -> bool {
+        !self.driver.has_ended() && self.sender.is_ready()
+    }
+
+    fn rest(&mut self) {
+        self.driver.gate.rest();
+    }
+
+    fn is_alive(&mut self) -> bool {
+        !self.drive(&mut Context::from_waker(Waker::noop())) && self.is_ready()
     }
 }
 

@@ -3,8 +3,10 @@
 //! One `Upstreams` per worker, used by that worker's thread only: pools, timers and turns are plain cells. Workers
 //! share nothing here but the names they have resolved.
 
+mod ask;
 mod connect;
 mod gate;
+mod line;
 mod link;
 mod place;
 mod pool;
@@ -18,6 +20,10 @@ mod tries;
 mod upload;
 mod wire;
 
+pub use crate::proxy::upstream::ask::Question;
+pub use crate::proxy::upstream::line::Line;
+pub use crate::proxy::upstream::link::Limits;
+pub use crate::proxy::upstream::place::Place;
 pub use crate::proxy::upstream::reply_body::ReplyBody;
 pub use crate::proxy::upstream::resolve::SharedNames;
 
@@ -27,6 +33,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
+
+use crate::proxy::lean::deadline::Deadline;
+use crate::proxy::lean::head::AnswerHead;
 
 /// What the upstream side gets from the settings.
 #[derive(Clone, Debug)]
@@ -162,7 +171,8 @@ pub enum Failure {
 pub struct Upstreams {
     places: place::Places,
     names: Rc<resolve::Names>,
-    pool: Rc<pool::Pool>,
+    pool: Rc<pool::Pool<link::Link>>,
+    lines: Rc<pool::Pool<Line>>,
     tls: tls::Tls,
 }
 
@@ -178,6 +188,7 @@ impl Upstreams {
             places: place::Places::default(),
             names: resolve::Names::new(options, names),
             pool: pool::Pool::new(options),
+            lines: pool::Pool::new(options),
             tls: tls::Tls::new(&options.trusted_certificates)?,
         })
     }
@@ -188,5 +199,30 @@ impl Upstreams {
     /// The future does all the work of its connection; dropping it, or the body of the reply, closes that.
     pub async fn send(&self, origin: &Origin, outgoing: Outgoing) -> Result<Reply, Failure> {
         tries::send(self, origin, outgoing).await
+    }
+    /// What is worked out once per origin.
+    pub fn place(&self, origin: &Origin) -> Result<Rc<Place>, Failure> {
+        self.places.find(origin).map_err(|why| Failure::Resolve { host: origin.host.to_string(), why })
+    }
+
+    /// Like `send`, for a request whose bytes are all there, over a connection that the caller reads the body from and
+    /// gives to `keep` at its end. `deadline` is the caller's task's.
+    pub async fn ask(
+        &self,
+        origin: &Origin,
+        place: &Place,
+        question: &Question<'_>,
+        deadline: &mut Deadline,
+    ) -> Result<(AnswerHead, Line, Timing), Failure> {
+        let mut asking = ask::Asking { upstreams: self, origin, place, question, deadline };
+        let ((head, line), timing) = tries::run(self, origin, place, &mut asking).await?;
+        Ok((head, line, timing))
+    }
+
+    /// Takes back a connection after its exchange, for another.
+    pub fn keep(&self, line: Line) {
+        if line.is_kept() {
+            self.lines.put(line);
+        }
     }
 }

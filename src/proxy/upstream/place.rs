@@ -16,10 +16,11 @@ use crate::proxy::upstream::tls::Verify;
 const MAX_PLACES: usize = 10_000;
 
 /// An origin, worked out.
-pub(super) struct Place {
+pub struct Place {
     pub(super) target: Target,
-    pub(super) host: HeaderValue,
-    pub(super) limits: Limits,
+    /// What `Host` says.
+    pub host: HeaderValue,
+    pub limits: Limits,
     /// With `host` as its name.
     pub(super) tls: Option<Rc<Secured>>,
     rotation: Cell<Rotation>,

@@ -8,11 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::proxy::upstream::Options;
-use crate::proxy::upstream::link::Link;
 use crate::proxy::upstream::tls::Verify;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -43,19 +41,36 @@ struct Bounds {
     idle_timeout: Duration,
 }
 
-/// The connections at rest of one worker.
-pub(super) struct Pool {
+/// A connection that can rest.
+pub(super) trait Restful {
+    fn key(&self) -> &Key;
+
+    /// Requests begun on it.
+    fn requests(&self) -> u64;
+
+    /// Whether it can serve another request, as far as is known without asking the system.
+    fn is_ready(&mut self) -> bool;
+
+    /// Wakes nobody until it is used again.
+    fn rest(&mut self);
+
+    /// The same as `is_ready`, but looks; called from time to time while it rests.
+    fn is_alive(&mut self) -> bool;
+}
+
+/// The connections at rest of one worker, of one way to speak HTTP.
+pub(super) struct Pool<C> {
     bounds: Bounds,
-    resting: RefCell<hashbrown::HashMap<Key, VecDeque<Resting>, foldhash::fast::RandomState>>,
+    resting: RefCell<hashbrown::HashMap<Key, VecDeque<Resting<C>>, foldhash::fast::RandomState>>,
     swept: Cell<bool>,
 }
 
-struct Resting {
-    link: Link,
+struct Resting<C> {
+    link: C,
     since: Instant,
 }
 
-impl Pool {
+impl<C: Restful + 'static> Pool<C> {
     pub(super) fn new(options: &Options) -> Rc<Self> {
         let bounds = Bounds {
             size: options.keepalive_pool_size,
@@ -66,10 +81,10 @@ impl Pool {
     }
 
     /// The connection that came last, unless it has rested too long or is known to be closed.
-    pub(super) fn take(&self, key: &Key) -> Option<Link> {
+    pub(super) fn take(&self, key: &Key) -> Option<C> {
         let mut resting = self.resting.borrow_mut();
         let links = resting.get_mut(key)?;
-        while let Some(last) = links.pop_back() {
+        while let Some(mut last) = links.pop_back() {
             if last.link.is_ready() && !self.bounds.expired(last.since, Instant::now()) {
                 return Some(last.link);
             }
@@ -78,14 +93,14 @@ impl Pool {
     }
 
     /// Keeps a connection that is ready for another request, if the bounds allow.
-    pub(super) fn put(self: &Rc<Self>, link: Link) {
-        if self.bounds.size == 0 || (self.bounds.max_requests > 0 && link.requests >= self.bounds.max_requests) {
+    pub(super) fn put(self: &Rc<Self>, mut link: C) {
+        if self.bounds.size == 0 || (self.bounds.max_requests > 0 && link.requests() >= self.bounds.max_requests) {
             return;
         }
         link.rest();
         let mut resting = self.resting.borrow_mut();
         let since = Instant::now();
-        match resting.get_mut(&link.key) {
+        match resting.get_mut(link.key()) {
             Some(links) => {
                 if links.len() >= self.bounds.size {
                     links.pop_front();
@@ -93,7 +108,7 @@ impl Pool {
                 links.push_back(Resting { link, since });
             }
             None => {
-                resting.insert(link.key.clone(), VecDeque::from([Resting { link, since }]));
+                resting.insert(link.key().clone(), VecDeque::from([Resting { link, since }]));
             }
         }
         if !self.swept.replace(true) {
@@ -106,9 +121,9 @@ impl Pool {
         let mut resting = self.resting.borrow_mut();
         resting.retain(|_, links| {
             links.retain_mut(|one| {
-                let ended = one.link.drive(&mut Context::from_waker(Waker::noop()));
+                let alive = one.link.is_alive();
                 one.link.rest();
-                !ended && one.link.is_ready() && !self.bounds.expired(one.since, now)
+                alive && !self.bounds.expired(one.since, now)
             });
             !links.is_empty()
         });
@@ -128,7 +143,7 @@ impl Bounds {
 }
 
 /// Runs while connections rest; `put` starts it again.
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep<C: Restful + 'static>(pool: Weak<Pool<C>>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let Some(pool) = pool.upgrade() else { return };

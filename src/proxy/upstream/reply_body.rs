@@ -22,7 +22,7 @@ pub struct ReplyBody {
 
 struct Tail {
     link: Link,
-    pool: Rc<Pool>,
+    pool: Rc<Pool<Link>>,
     limits: Limits,
 }
 
@@ -32,7 +32,7 @@ impl ReplyBody {
         Self { incoming, tail: None }
     }
 
-    pub(super) fn attached(incoming: Incoming, link: Link, pool: Rc<Pool>, limits: Limits) -> Self {
+    pub(super) fn attached(incoming: Incoming, link: Link, pool: Rc<Pool<Link>>, limits: Limits) -> Self {
         let mut body = Self { incoming, tail: Some(Tail { link, pool, limits }) };
         if body.incoming.is_end_stream() {
             body.release(&mut Context::from_waker(Waker::noop()));

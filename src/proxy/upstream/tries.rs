@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
-use crate::proxy::upstream::connect::connect;
+use crate::proxy::upstream::connect::{Unconnected, connect};
 use crate::proxy::upstream::link::{Broken, Link};
 use crate::proxy::upstream::place::{Place, Target};
 use crate::proxy::upstream::pool::Key;
@@ -17,7 +17,7 @@ use crate::proxy::upstream::reply_body::ReplyBody;
 use crate::proxy::upstream::resolve::Unresolved;
 use crate::proxy::upstream::rules::{Failed, Next, Reached, next};
 use crate::proxy::upstream::upload::{Framing, Payload, Upload};
-use crate::proxy::upstream::{Failure, Origin, Outgoing, Reply, Timing, Upstreams};
+use crate::proxy::upstream::{ClientFault, Failure, Origin, Outgoing, Reply, Timing, Upstreams};
 
 /// An exchange on its way: what every try sends.
 struct Call<'a> {
@@ -34,34 +34,67 @@ struct Call<'a> {
 }
 
 /// A try that failed for good, or that another follows.
-struct Lost {
-    failed: Failed,
-    why: String,
+pub(super) struct Lost {
+    pub(super) failed: Failed,
+    pub(super) why: String,
 }
 
-/// Sends, trying again as `rules` say.
+impl From<Unconnected> for Lost {
+    fn from(unconnected: Unconnected) -> Self {
+        let failed = Failed { reached: Reached::Nothing, timeout: unconnected.timeout, reused: false };
+        Self { failed, why: unconnected.why }
+    }
+}
+
+/// Something that can be attempted at one address after another.
+pub(super) trait Errand {
+    type Answer;
+
+    fn method(&self) -> &Method;
+
+    /// Whether the next attempt can send the body.
+    fn is_resendable(&self) -> bool;
+
+    /// What the client did that ends it.
+    fn take_fault(&self) -> Option<ClientFault>;
+
+    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<Self::Answer, Lost>;
+}
+
+/// Sends over a connection of hyper's.
 pub(super) async fn send(upstreams: &Upstreams, origin: &Origin, outgoing: Outgoing) -> Result<Reply, Failure> {
-    let place = upstreams.places.find(origin).map_err(|why| Failure::Resolve { host: origin.host.to_string(), why })?;
-    let addresses = resolve(upstreams, origin, &place).await?;
+    let place = upstreams.place(origin)?;
+    let mut call = Call::new(upstreams, origin, Rc::clone(&place), outgoing);
+    let ((response, link), timing) = run(upstreams, origin, &place, &mut call).await?;
+    Ok(call.reply(response, link, timing).await)
+}
+
+/// Attempts it at one address after another, as `rules` say.
+pub(super) async fn run<E: Errand>(
+    upstreams: &Upstreams,
+    origin: &Origin,
+    place: &Place,
+    errand: &mut E,
+) -> Result<(E::Answer, Timing), Failure> {
+    let addresses = resolve(upstreams, origin, place).await?;
     let mut walk = place.begin();
-    let call = Call::new(upstreams, origin, place, outgoing);
     let mut tries = 0;
     loop {
         let Some(address) = walk.next(addresses.as_slice()) else { return Err(Failure::NameNotFound) };
         let balanced_at = Instant::now();
         tries += 1;
-        let outcome = call.attempt(SocketAddr::new(address, origin.port)).await;
-        let timing = Timing { balanced_at, answered_at: Instant::now(), tries };
+        let outcome = errand.attempt(SocketAddr::new(address, origin.port), balanced_at).await;
+        let timing = Timing { balanced_at: balanced_at.into_std(), answered_at: Instant::now().into_std(), tries };
         let lost = match outcome {
-            Ok((response, link)) => return Ok(call.reply(response, link, timing).await),
+            Ok(answer) => return Ok((answer, timing)),
             Err(lost) => lost,
         };
-        if let Some(fault) = call.payload.take_fault() {
+        if let Some(fault) = errand.take_fault() {
             return Err(Failure::Client(fault));
         }
         tracing::warn!(host = %origin.host, %address, port = origin.port, tries, why = %lost.why, "a try failed");
         let left = origin.retries.saturating_sub(tries - 1);
-        if next(&call.method, call.payload.resendable(), lost.failed, left) == Next::GiveUp {
+        if next(errand.method(), errand.is_resendable(), lost.failed, left) == Next::GiveUp {
             return Err(if lost.failed.timeout {
                 Failure::Timeout { timing }
             } else {
@@ -118,9 +151,25 @@ impl<'a> Call<'a> {
             upgrade: outgoing.upgrade,
         }
     }
+}
+
+impl Errand for Call<'_> {
+    type Answer = (Response<Incoming>, Link);
+
+    fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn is_resendable(&self) -> bool {
+        self.payload.resendable()
+    }
+
+    fn take_fault(&self) -> Option<ClientFault> {
+        self.payload.take_fault()
+    }
 
     /// One try: over a connection at rest, or over a new one when there is none or it turns out to be closed.
-    async fn attempt(&self, address: SocketAddr) -> Result<(Response<Incoming>, Link), Lost> {
+    async fn attempt(&mut self, address: SocketAddr, _: Instant) -> Result<(Response<Incoming>, Link), Lost> {
         let key = Key { address, tls: self.place.secured(self.origin, self.host.as_ref()) };
         let mut request = None;
         let mut may_reuse = true;
@@ -146,12 +195,13 @@ impl<'a> Call<'a> {
             request = broken.unsent;
         }
     }
+}
 
+impl Call<'_> {
     async fn connect(&self, key: Key) -> Result<Link, Lost> {
-        connect(&self.upstreams.tls, key, self.origin.connect_timeout).await.map_err(|error| Lost {
-            failed: Failed { reached: Reached::Nothing, timeout: error.timeout, reused: false },
-            why: error.why,
-        })
+        let stream = connect(&self.upstreams.tls, &key, self.origin.connect_timeout).await?;
+        let broken = |error: hyper::Error| Unconnected { why: error.to_string(), timeout: false };
+        Ok(Link::new(key, stream).await.map_err(broken)?)
     }
 
     fn request(&self) -> Request<Upload> {
