@@ -11,9 +11,9 @@ use tidegate_proto::demand;
 use tidegate_proto::frame::{Counts, Frame, Group, Slot};
 
 use crate::cluster::core::tally::sources::{Place, Sources};
-use crate::cluster::core::tally::tracked::{Told, Tracked, tier_ms};
-use crate::cluster::core::tally::{Output, Tally, URGENT_MS};
-use crate::counter::{Period, Window};
+use crate::cluster::core::tally::tracked::{Tracked, tier_ms};
+use crate::cluster::core::tally::{Output, TRACKED_MAX, Tally, URGENT_MS};
+use crate::counter::{Cursor, Period, Reach, Window};
 
 /// Up to so many nodes everybody hears of every counter.
 const EVERYBODY_MAX: u64 = 64;
@@ -30,12 +30,14 @@ const FRAME_LEN: u64 = 80;
 const STREAM_LEN_MAX: usize = 48 << 10;
 /// For so long after the budget was spent only homes hear of counters that nobody shares.
 const THRIFT_MS: u64 = 10_000;
+/// How often it is said at least that nothing was counted, ms.
+const SILENCE_MS: u64 = 100;
 /// Every period: with this frame the receiver has all.
-pub(super) const ALL_PERIODS: u8 = 0x3f;
+pub const ALL_PERIODS: u8 = 0x3f;
 
 /// Bytes that may still be sent; refilled with time, at most a second's worth.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub struct Budget {
     per_s: u64,
     left: i64,
     at_ms: u64,
@@ -44,11 +46,14 @@ pub(super) struct Budget {
 
 /// Groups in the making, by source, window and room.
 #[derive(Default)]
-pub(super) struct Groups(BTreeMap<(Option<(String, u64)>, Window, u64), Vec<Slot>>);
+pub struct Groups(BTreeMap<Heading, Vec<Slot>>);
+
+/// Whose slots, of which window, under which limit.
+type Heading = (Option<(String, u64)>, Window, u64);
 
 /// Counters that have something to say with the next batch of their period.
 #[derive(Debug, Default)]
-pub(super) struct Unsaid {
+pub struct Unsaid {
     pub own: BTreeSet<u64>,
     pub forward: BTreeSet<u64>,
 }
@@ -91,7 +96,7 @@ impl Groups {
     }
 
     pub fn into_counts(self, time_ms: u64, complete: u8) -> Counts {
-        let group = |((source, window, room), slots): ((Option<(String, u64)>, Window, u64), Vec<Slot>)| Group {
+        let group = |((source, window, room), slots): (Heading, Vec<Slot>)| Group {
             source,
             period: window.period as u8,
             window: window.number,
@@ -103,7 +108,7 @@ impl Groups {
 }
 
 impl Tally {
-    pub(super) fn flush(&mut self, now_ms: u64) -> Vec<Output> {
+    pub fn flush(&mut self, now_ms: u64) -> Vec<Output> {
         let mut outputs = Vec::new();
         let peers = self.sources.connected();
         self.budget.refill(now_ms);
@@ -125,7 +130,7 @@ impl Tally {
         outputs
     }
 
-    pub(super) fn has_batch(&self, period: usize) -> bool {
+    pub fn has_batch(&self, period: usize) -> bool {
         let unsaid = &self.unsaid[period];
         let something = !unsaid.own.is_empty() || !unsaid.forward.is_empty() || !self.cold[period].is_empty();
         (something || self.looked_ms < self.lively_until_ms[period]) && self.sources.connected_count() > 0
@@ -142,7 +147,7 @@ impl Tally {
         for key in urgent {
             let audience = self.audience(key, now_ms);
             let Some(tracked) = self.keys.get_mut(&key) else { continue };
-            tracked.hinted = Told { count: tracked.own, stopped: tracked.stopped };
+            tracked.hinted = tracked.now_told();
             let slot = own_slot(key, tracked);
             by_audience.entry(audience).or_default().add(None, tracked.window, tracked.room, slot);
         }
@@ -162,8 +167,12 @@ impl Tally {
             let peers = self.names(&audience, peers);
             self.say(peers, groups.into_counts(now_ms, 0), false, outputs);
         }
-        // Said even when it is empty: silence is word, too.
-        self.say(peers.to_vec(), everybody.into_counts(now_ms, 1 << period as u8), false, outputs);
+        // Silence is word, too, but not as often.
+        let silent_ms = now_ms.saturating_sub(self.said_ms[period as usize]);
+        if !everybody.is_empty() || silent_ms >= SILENCE_MS {
+            self.said_ms[period as usize] = now_ms;
+            self.say(peers.to_vec(), everybody.into_counts(now_ms, 1 << period as u8), false, outputs);
+        }
     }
 
     /// The fullest first; what the budget does not cover waits for the next batch.
@@ -203,7 +212,7 @@ impl Tally {
                 self.figures.withheld += 1;
                 continue;
             }
-            tracked.told = Told { count: tracked.own, stopped: tracked.stopped };
+            tracked.told = tracked.now_told();
             tracked.hinted = tracked.told;
             groups(&audience, everybody, others).add(None, tracked.window, tracked.room, own_slot(key, tracked));
         }
@@ -271,15 +280,15 @@ impl Tally {
     }
 
     /// Everything that this process counted, for a peer that lacks it.
-    pub(super) fn everything(&mut self, now_ms: u64) -> Groups {
+    pub fn everything(&mut self, now_ms: u64) -> Groups {
         let mut all = Groups::default();
         for (key, tracked) in &self.keys {
             if tracked.own > 0 {
                 all.add(None, tracked.window, tracked.room, own_slot(*key, tracked));
             }
         }
-        if self.keys.len() >= super::TRACKED_MAX {
-            let mut cursor = crate::counter::Cursor::default();
+        if self.keys.len() >= TRACKED_MAX {
+            let mut cursor = Cursor::default();
             loop {
                 let handles: Vec<_> = self.counters.scan(&mut cursor, 4_096).collect();
                 if handles.is_empty() {
@@ -287,7 +296,7 @@ impl Tally {
                 }
                 for reading in handles.into_iter().filter_map(|handle| self.counters.read(handle, now_ms)) {
                     let running = Window::at(reading.window.period, now_ms / 1_000) == reading.window;
-                    let shared = reading.reach == crate::counter::Reach::Cluster;
+                    let shared = reading.reach == Reach::Cluster;
                     if running && shared && reading.own > 0 && !self.keys.contains_key(&reading.key) {
                         let slot = Slot { key: reading.key, count: reading.own, demand: 0, stopped: reading.stopped };
                         all.add(None, reading.window, reading.room, slot);
@@ -298,7 +307,7 @@ impl Tally {
         all
     }
 
-    pub(super) fn say(&mut self, peers: Vec<String>, counts: Counts, urgent: bool, outputs: &mut Vec<Output>) {
+    pub fn say(&mut self, peers: Vec<String>, counts: Counts, urgent: bool, outputs: &mut Vec<Output>) {
         if peers.is_empty() {
             return;
         }

@@ -127,6 +127,7 @@ pub struct Tally {
     /// By period: when the next batch goes out; and until when batches go out even if they have nothing to say.
     due_ms: [u64; 6],
     lively_until_ms: [u64; 6],
+    said_ms: [u64; 6],
     urgent_ms: u64,
     looked_ms: u64,
     swept_ms: u64,
@@ -154,6 +155,7 @@ impl Tally {
             unsaid: Default::default(),
             due_ms: [now_ms; 6],
             lively_until_ms: [0; 6],
+            said_ms: [0; 6],
             urgent_ms: 0,
             looked_ms: now_ms,
             swept_ms: now_ms,
@@ -416,9 +418,11 @@ impl Tally {
             let idle_ms = now_ms.saturating_sub(tracked.touched_ms);
             if now_ms > tracked.window.end_s() * 1_000 + grace_ms || idle_ms > length_ms + grace_ms {
                 over.push(*key);
-            } else if tracked.estimate.slope_per_ms > 0.0 || tracked.estimate.unseen > 0.0 || idle_ms < 2 * SWEEP_MS {
-                stale.insert(*key);
-            } else if Window::at(tracked.window.period, now_ms / 1_000) != tracked.window {
+                continue;
+            }
+            let forecast = tracked.estimate.slope_per_ms > 0.0 || tracked.estimate.unseen > 0.0;
+            let ended = Window::at(tracked.window.period, now_ms / 1_000) != tracked.window;
+            if forecast || ended || idle_ms < 2 * SWEEP_MS {
                 stale.insert(*key);
             }
         }

@@ -19,7 +19,7 @@ const OVER_MS: u64 = 10_000;
 
 /// The questions of a process that starts.
 #[derive(Debug)]
-pub(super) struct Asks {
+pub struct Asks {
     due_ms: u64,
     over_ms: u64,
     asked: usize,
@@ -42,7 +42,7 @@ impl Asks {
 
 impl Tally {
     /// What connections and questions of peers ask for.
-    pub(super) fn rejoin(&mut self, now_ms: u64) -> Vec<Output> {
+    pub fn rejoin(&mut self, now_ms: u64) -> Vec<Output> {
         let mut outputs = Vec::new();
         if now_ms >= self.owed_ms && !self.owed.is_empty() {
             let owed: Vec<String> = std::mem::take(&mut self.owed).into_iter().collect();

@@ -16,6 +16,8 @@ use crate::counter::{Gate, Handle, Reading, Remote, Window};
 const HALF_LIFE_MS: f64 = 30_000.0;
 /// How many standard deviations of what cannot be known yet are left for the rounds at the end of a window.
 const CAUTION: f64 = 1.0;
+/// A change of demand that is worth saying.
+const DRIFT: f64 = 0.1;
 /// A constant as a line: so long ago it was 0.
 const FLAT_MS: f64 = 1e8;
 /// The least that a node may admit at once in a second's window, where the limit allows it: what a person clicks, or a
@@ -48,10 +50,11 @@ pub struct Said {
 }
 
 /// What was last said about the own slot, in its window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Told {
     pub count: u64,
     pub stopped: bool,
+    pub per_ms: f64,
 }
 
 /// The world around a counter at one moment.
@@ -236,7 +239,7 @@ impl Tracked {
         let tier = tier_ms(window);
         let mut sum = Estimate::default();
         let mut variance = 0.0;
-        let mut waiting: SmallVec<[(f64, f64); 40]> = SmallVec::new();
+        let mut waiting: SmallVec<[(f64, f64); 32]> = SmallVec::new();
         let demand: f64 = self.slots.iter().map(|slot| slot.demand_per_ms).sum::<f64>() + self.rate.per_ms();
         for slot in &self.slots {
             let Some(source) = sources.source(slot.source) else { continue };
@@ -246,15 +249,13 @@ impl Tracked {
             sum.sources += u32::from(here && count > 0);
             let mark = source.watermarks[window.period as usize];
             let (mut per_ms, mut from_ms) = (slot.demand_per_ms, slot.at_ms.max(start_ms));
-            if mark > slot.at_ms {
-                // Silence up to here is word that nothing came.
-                per_ms *= (-((mark - slot.at_ms) as f64) / tau).exp();
-                from_ms = from_ms.max(mark);
-            }
-            if let Some(gone_ms) = source.gone_ms {
-                if around.decays {
-                    per_ms *= (-(now.saturating_sub(gone_ms) as f64) / HALF_LIFE_MS).exp2();
-                }
+            from_ms = from_ms.max(mark);
+            // Silence is word that nothing was admitted; of a source that had stopped, that is no news before the next
+            // window.
+            let silent_from_ms = if slot.stopped { slot.at_ms.max(start_ms) } else { slot.at_ms };
+            per_ms *= (-(mark.saturating_sub(silent_from_ms) as f64) / tau).exp();
+            if let (Some(gone_ms), true) = (source.gone_ms, around.decays) {
+                per_ms *= (-(now.saturating_sub(gone_ms) as f64) / HALF_LIFE_MS).exp2();
             }
             if source.replaced {
                 per_ms = 0.0;
@@ -391,7 +392,16 @@ impl Tracked {
     }
 
     pub fn is_owed(&self) -> bool {
-        self.own > self.told.count || self.stopped != self.told.stopped && self.own > 0 || self.ended.is_some()
+        // A stopped node admits nothing, and still has to say how it will begin the next window.
+        let moved = self.stopped && (self.rate.per_ms() - self.told.per_ms).abs() > DRIFT * self.told.per_ms;
+        self.own > self.told.count
+            || self.own > 0 && (self.stopped != self.told.stopped || moved)
+            || self.ended.is_some()
+    }
+
+    /// The own slot as it is said now.
+    pub fn now_told(&self) -> Told {
+        Told { count: self.own, stopped: self.stopped, per_ms: self.rate.per_ms() }
     }
 
     /// Admitted by all in a window, as far as is known.
