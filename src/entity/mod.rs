@@ -27,6 +27,7 @@ pub mod keyauth_credential;
 pub mod plugin;
 pub mod route;
 pub mod service;
+pub mod strict_weights;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -53,6 +54,7 @@ static KINDS: &[Kind] = &[
     Kind(&consumer::DECLARATION),
     Kind(&plugin::DECLARATION),
     Kind(&keyauth_credential::DECLARATION),
+    Kind(&strict_weights::DECLARATION),
 ];
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
     pub const CONSUMERS: Kind = Kind(&consumer::DECLARATION);
     pub const PLUGINS: Kind = Kind(&plugin::DECLARATION);
     pub const KEYAUTH_CREDENTIALS: Kind = Kind(&keyauth_credential::DECLARATION);
+    pub const STRICT_WEIGHTS: Kind = Kind(&strict_weights::DECLARATION);
 
     /// Every kind, referenced kinds before those that refer to them.
     pub fn all() -> &'static [Kind] {

@@ -15,4 +15,5 @@ mod membership;
 mod node;
 mod random;
 mod regions;
+mod strict;
 mod world;

@@ -5,6 +5,7 @@ pub mod keeper;
 pub mod members;
 pub mod registers;
 pub mod replica;
+pub mod rights;
 pub mod solo;
 pub mod tally;
 pub mod time;

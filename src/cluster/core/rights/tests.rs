@@ -1,0 +1,206 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::counter::{Limit, Options, Period, Reach};
+use crate::entity::strict_weights::StrictWeights;
+
+const BEGIN_MS: u64 = 1_795_519_380_000;
+
+struct Node {
+    rights: Rights,
+    disk: Option<String>,
+    counters: Arc<Counters>,
+    promise: Option<Promise>,
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono_ms: ms, cluster_ms: BEGIN_MS + ms }
+}
+
+fn node(name: &str, incarnation: u64, disk: Option<&str>, ms: u64, alone: bool) -> Node {
+    let counters = Arc::new(Counters::new(Options { capacity: 4_096, key: [7; 16] }));
+    let me = Me { node_id: name.to_owned(), incarnation, alone };
+    let mut rights = Rights::new(me, counters.clone(), disk.and_then(Kept::from_text), at(ms));
+    rights.on(Input::InUse(true), at(ms));
+    rights.on(Input::Registry(None), at(ms));
+    let mut node = Node { rights, disk: disk.map(str::to_owned), counters, promise: None };
+    node.poll(ms);
+    node
+}
+
+impl Node {
+    /// Writes what is to be written, and answers with the frames that are to be sent.
+    fn poll(&mut self, ms: u64) -> Vec<(String, Frame)> {
+        let mut frames = Vec::new();
+        for _ in 0..4 {
+            for output in self.rights.poll(at(ms)) {
+                match output {
+                    Output::Send { peer, frame } => frames.push((peer, frame)),
+                    Output::Keep(kept) => {
+                        self.disk = Some(kept.to_text());
+                        self.rights.on(Input::Kept, at(ms));
+                    }
+                    Output::Promise(promise) => self.promise = Some(promise),
+                    Output::Standing(_) => {}
+                }
+            }
+        }
+        frames
+    }
+
+    fn registry(&mut self, epoch: u64, weights: &[(&str, f64)], ms: u64) {
+        let weights: BTreeMap<String, f64> =
+            weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+        let registry = Registry::of(&StrictWeights { epoch, weights, gone: None });
+        self.rights.on(Input::Registry(Some(registry)), at(ms));
+        self.poll(ms);
+    }
+
+    fn hears(&mut self, peer: &str, other: &Node, ms: u64) {
+        if let Some(promise) = other.promise {
+            self.rights.on(Input::Promise { peer: peer.to_owned(), promise }, at(ms));
+            self.poll(ms);
+        }
+    }
+
+    fn admits(&self, room: u64, ms: u64, times: usize) -> usize {
+        let limits = [Limit { period: Period::Second, limit: room as f64 }];
+        (0..times).filter(|_| self.counters.hit(5, Reach::Strict, &limits, BEGIN_MS + ms).admitted).count()
+    }
+}
+
+/// Two nodes with a half each, settled.
+fn pair() -> (Node, Node) {
+    let (mut a, mut b) = (node("a", 1, None, 0, false), node("b", 1, None, 0, false));
+    (a.poll(4_000), b.poll(4_000));
+    for node in [&mut a, &mut b] {
+        node.registry(1, &[("a", 0.5), ("b", 0.5)], 4_000);
+    }
+    a.hears("b", &b, 4_000);
+    b.hears("a", &a, 4_000);
+    (a.poll(14_000), b.poll(14_000));
+    (a, b)
+}
+
+#[test]
+fn a_node_without_a_mesh_has_everything_from_the_next_window_on() {
+    let alone = node("a", 1, None, 500, true);
+    assert_eq!((alone.admits(10, 500, 20), alone.admits(10, 1_000, 20)), (0, 10));
+    assert_eq!(alone.rights.standing(), Standing::Alone);
+}
+
+#[test]
+fn a_node_with_a_mesh_has_nothing_until_weights_are_said_and_promised_by_all() {
+    let (mut a, mut b) = (node("a", 1, None, 0, false), node("b", 1, None, 0, false));
+    a.poll(4_000);
+    assert_eq!((a.admits(10, 4_000, 20), a.rights.standing()), (0, Standing::Unsaid));
+    a.registry(1, &[("a", 0.5), ("b", 0.5)], 4_000);
+    assert_eq!(a.rights.standing(), Standing::Waits { epoch: 1, nodes: vec!["b".to_owned()] });
+    a.poll(15_000);
+    assert_eq!(a.admits(10, 15_000, 20), 0);
+    b.poll(4_000);
+    b.registry(1, &[("a", 0.5), ("b", 0.5)], 4_000);
+    a.hears("b", &b, 15_000);
+    assert_eq!(a.rights.standing(), Standing::Settled { epoch: 1 });
+    // Not before the windows that were not opened when it was promised.
+    assert_eq!(a.admits(10, 16_000, 20), 0);
+    (a.poll(26_000), a.poll(31_000));
+    assert_eq!(a.admits(10, 31_000, 20), 5);
+}
+
+#[test]
+fn less_is_held_at_once_and_more_only_when_all_have_promised() {
+    let (mut a, mut b) = pair();
+    let share = |node: &Node| node.rights.share_at(u64::MAX).of(1 << 20);
+    assert_eq!((share(&a), share(&b)), (1 << 19, 1 << 19));
+    a.registry(2, &[("a", 0.0), ("b", 1.0)], 20_000);
+    assert_eq!((share(&a), share(&b)), (0, 1 << 19));
+    b.registry(2, &[("a", 0.0), ("b", 1.0)], 20_000);
+    assert_eq!(share(&b), 1 << 19);
+    b.hears("a", &a, 20_000);
+    assert_eq!((share(&a), share(&b)), (0, 1 << 20));
+    // A smaller one comes too late.
+    b.registry(1, &[("a", 0.5), ("b", 0.5)], 20_000);
+    assert_eq!(share(&b), 1 << 20);
+}
+
+#[test]
+fn weights_that_forget_a_node_are_not_followed() {
+    let (mut a, _) = pair();
+    a.registry(2, &[("a", 1.0)], 20_000);
+    assert_eq!(a.rights.standing(), Standing::Forgets { epoch: 2, node: "b".to_owned() });
+    a.registry(3, &[("a", 1.0), ("b", 0.0)], 20_000);
+    assert_eq!(a.rights.standing(), Standing::Waits { epoch: 3, nodes: vec!["b".to_owned()] });
+}
+
+#[test]
+fn a_restart_keeps_promise_and_share_and_opens_no_window_twice() {
+    let (mut a, _) = pair();
+    a.poll(24_000);
+    assert_eq!(a.admits(10, 24_000, 20), 5);
+    let mut next = node("a", 2, a.disk.as_deref(), 24_300, false);
+    assert_eq!(next.rights.promise, a.promise);
+    assert_eq!(next.admits(10, 24_300, 20), 0);
+    (next.poll(35_000), next.poll(45_000));
+    assert_eq!(next.admits(10, 45_000, 20), 5);
+}
+
+#[test]
+fn a_new_disk_follows_only_newer_weights_than_it_found() {
+    let mut a = node("a", 1, None, 0, false);
+    a.registry(7, &[("a", 1.0)], 1_000);
+    assert_eq!(a.rights.standing(), Standing::NewDisk { epoch: 7 });
+    assert_eq!(a.promise, None);
+    a.registry(8, &[("a", 1.0)], 1_000);
+    assert_eq!(a.rights.standing(), Standing::Settled { epoch: 8 });
+}
+
+#[test]
+fn rights_move_once_however_often_it_is_said() {
+    let (mut a, mut b) = pair();
+    let ms = 24_000;
+    (a.poll(ms), b.poll(ms));
+    a.rights.on(Input::Connected { peer: "b".to_owned(), incarnation: 1 }, at(ms));
+    b.rights.on(Input::Connected { peer: "a".to_owned(), incarnation: 1 }, at(ms));
+    assert_eq!(a.admits(100, ms, 60), 50);
+    let asks: Vec<Ask> = a
+        .poll(ms + 10)
+        .into_iter()
+        .filter_map(|(peer, frame)| if let (true, Frame::Ask(ask)) = (peer == "b", frame) { Some(ask) } else { None })
+        .collect();
+    let [ask] = &asks[..] else { panic!("{asks:?}") };
+    let mut totals = Vec::new();
+    for _ in 0..3 {
+        for output in b.rights.on(Input::Ask { peer: "a".to_owned(), ask: ask.clone() }, at(ms)) {
+            let Output::Send { frame: Frame::Grant(grant), .. } = output else { panic!() };
+            totals.push(grant.total);
+            for _ in 0..2 {
+                a.rights.on(Input::Grant { peer: "b".to_owned(), grant: grant.clone() }, at(ms));
+            }
+            // To another process of the same node it is nothing.
+            let foreign = Grant { incarnation: 9, total: 1_000, ..grant };
+            a.rights.on(Input::Grant { peer: "b".to_owned(), grant: foreign }, at(ms));
+        }
+    }
+    assert_eq!(totals, [ask.wish.min(50); 3]);
+    let (here, there) = (a.admits(100, ms, 200), b.admits(100, ms, 200));
+    assert_eq!((here as u64, here + there), (totals[0], 50));
+    // Asks for another process, or for a window that is not now, are not answered.
+    for wrong in [
+        Ask { donor_incarnation: 2, ..ask.clone() },
+        Ask { incarnation: 2, ..ask.clone() },
+        Ask { window: ask.window + 5, ..ask.clone() },
+        Ask { period: 6, ..ask.clone() },
+        Ask { room: 0, ..ask.clone() },
+        Ask { wish: u64::MAX, ..ask.clone() },
+    ] {
+        assert!(b.rights.on(Input::Ask { peer: "a".to_owned(), ask: wrong }, at(ms)).is_empty());
+    }
+}
+
+#[test]
+fn what_is_damaged_on_the_disk_is_a_new_disk() {
+    for text in ["", "{", "{\"promised\":3}", "null"] {
+        assert_eq!(Kept::from_text(text), None, "{text}");
+    }
+}
