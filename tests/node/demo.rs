@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -150,21 +150,37 @@ fn ports_of(lines: &[String]) -> Vec<u16> {
     ports
 }
 
+/// A minute of the clock with at least 20 s left.
+fn wait_for_a_fresh_minute() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let left = 60.0 - now % 60.0;
+    if left < 20.0 {
+        sleep(Duration::from_secs_f64(left + 0.05));
+    }
+}
+
 #[test]
 fn what_the_demo_prints_works_as_it_stands() {
     let mut demo = Demo::start();
     demo.until(GUIDE_END);
     let lines = demo.lines();
-    let [around, told, keyless, _, change, lose] = &lines[..] else { panic!("{lines:?}") };
+    let [around, told, keyless, limits, change, lose] = &lines[..] else { panic!("{lines:?}") };
 
+    wait_for_a_fresh_minute();
     let statuses = sh(around);
-    assert_eq!(
-        statuses.lines().filter(|line| line.ends_with(" 200") || line.ends_with(" 429")).count(),
-        15,
-        "{statuses}"
-    );
-    assert_eq!(header(&sh(told), "x-ratelimit-limit-minute"), "10");
+    let count = |status: &str| statuses.lines().filter(|line| line.ends_with(status)).count();
+    println!("15 requests over three regions, minute=10:\n{statuses}");
+    assert_eq!((count(" 200"), count(" 429")), (10, 5), "{statuses}");
+    let refused = sh(told);
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    assert_eq!(header(&refused, "ratelimit-remaining"), "0", "{refused}");
     assert!(sh(keyless).starts_with("HTTP/1.1 401 "));
+
+    let listed = json(limits);
+    let row = &listed["data"][0];
+    assert_eq!((&row["limit"], &row["period"]), (&10.into(), &"minute".into()), "{listed}");
+    assert_eq!(row["own"].as_u64().unwrap() + row["remote"].as_u64().unwrap(), 10, "{listed}");
+    assert_eq!(row["identifier"], "ann", "{listed}");
 
     assert_eq!(json(change)["config"]["minute"], 20);
     assert_eq!(header(&sh(told), "x-ratelimit-limit-minute"), "20");
