@@ -30,8 +30,6 @@ use crate::proxy::Proxy;
 use crate::snapshot::Live;
 use crate::store::ledger::Ledger;
 
-/// Counters of rate limits kept at once.
-const COUNTERS_MAX: usize = 1 << 20;
 /// How long the Admin API may take to finish what runs; the proxy's time is `drain_timeout`.
 const ADMIN_DRAIN: Duration = Duration::from_secs(5);
 /// How long tasks may take to end, and logs to be written out, at the very end.
@@ -103,7 +101,7 @@ impl Node {
         let opened = stores::open(&settings, &plugins).await?;
         let (ledger, live, traffic) = (opened.ledger.clone(), Arc::new(Live::default()), Arc::new(Traffic::default()));
         let draining = CancellationToken::new();
-        let mut counting = Options { capacity: COUNTERS_MAX, ..Options::default() };
+        let mut counting = Options { capacity: settings.node.limit_counters_max, ..Options::default() };
         counting.key = cluster::counter_key(&settings)?.unwrap_or(counting.key);
         let counters = Arc::new(Counters::new(counting));
         let cluster = cluster::start(&settings, &node_id, &ledger, &counters, &draining).await?;

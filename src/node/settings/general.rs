@@ -18,6 +18,8 @@ pub struct Node {
     /// `None`: all of them.
     pub plugins: Option<Vec<String>>,
     pub drain: Drain,
+    /// Most counters of rate limits, one per subject and period; what is not strict about them takes some 90 bytes each.
+    pub limit_counters_max: usize,
 }
 
 /// How the node stops.
@@ -62,6 +64,9 @@ impl Node {
                 delay: reader.seconds("drain_delay").unwrap_or(Duration::from_secs(if on_fly { 5 } else { 0 })),
                 timeout: reader.seconds("drain_timeout").unwrap_or(Duration::from_secs(30)),
             },
+            limit_counters_max: reader
+                .whole("limit_counters_max", 1_000..=100_000_000)
+                .map_or(1 << 20, |counters| counters as usize),
         }
     }
 }

@@ -58,6 +58,7 @@ pub static PROPERTIES: &[Property] = &[
     here("nginx_worker_processes", Form::Text, "auto"),
     here("drain_delay", Form::Number, ""),
     here("drain_timeout", Form::Number, "30"),
+    here("limit_counters_max", Form::Number, "1048576"),
     here("role", Form::OneOf(&["traditional"]), "traditional"),
     // Logs.
     here("log_level", LEVELS, "notice"),

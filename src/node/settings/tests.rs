@@ -47,6 +47,7 @@ fn defaults_are_those_of_a_first_start() {
     assert!(settings.proxy.response_headers.server && settings.proxy.response_headers.admin_latency);
     assert!(!settings.proxy.response_headers.upstream_status);
     assert_eq!(settings.node.drain.delay, Duration::ZERO);
+    assert_eq!(settings.node.limit_counters_max, 1_048_576);
     assert!(settings.cluster.listen.is_none());
     assert!(settings.warnings().is_empty());
 }
