@@ -208,7 +208,9 @@ impl Tally {
             if !tracked.is_owed() {
                 continue;
             }
-            if (tracked.own as f64) < EPSILON * tracked.room as f64 / nodes {
+            // Whoever shares a counter takes silence for word, so to them nothing is withheld.
+            let shared = !tracked.slots.is_empty();
+            if !shared && (tracked.own as f64) < EPSILON * tracked.room as f64 / nodes {
                 self.figures.withheld += 1;
                 continue;
             }
