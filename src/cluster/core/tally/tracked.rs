@@ -95,6 +95,8 @@ pub struct Tracked {
     pub forward: bool,
     refused: u32,
     read_ms: u64,
+    /// Hits seen and not yet in the rate.
+    pending: u64,
     /// Own counts of this window over the last `delay_ms`.
     trail: VecDeque<(u64, u64)>,
     paused_until_ms: u64,
@@ -137,6 +139,7 @@ impl Tracked {
             forward: false,
             refused: 0,
             read_ms: now_ms,
+            pending: 0,
             trail: VecDeque::new(),
             paused_until_ms: 0,
             base: 0,
@@ -173,12 +176,15 @@ impl Tracked {
             self.stopped = reading.stopped;
         }
         let elapsed_ms = now_ms.saturating_sub(self.read_ms);
-        if elapsed_ms > 0 || admitted + refused > 0 {
-            self.rate.observe(admitted + refused, elapsed_ms.max(1), tau_ms(self.window.period.length_s()));
-            self.read_ms = now_ms.max(self.read_ms);
-        }
+        self.pending += admitted + refused;
         if admitted + refused > 0 {
             self.touched_ms = now_ms;
+        }
+        // Several looks within a millisecond are one.
+        if elapsed_ms > 0 {
+            let events = std::mem::take(&mut self.pending);
+            self.rate.observe(events, elapsed_ms, tau_ms(self.window.period.length_s()));
+            self.read_ms = now_ms;
         }
     }
 
@@ -298,7 +304,8 @@ impl Tracked {
     pub fn remote(&mut self, around: &Around) -> Remote {
         let Estimate { known, slope_per_ms, unseen, resume_per_ms, .. } = self.estimate;
         let slope = if unseen > 0.0 { slope_per_ms.max(unseen / FLAT_MS) } else { slope_per_ms };
-        let age_ms = if slope > 0.0 { (unseen / slope).round() as u64 } else { 0 };
+        // Hits read a clock of whole milliseconds, which is half of one late.
+        let age_ms = if slope > 0.0 { (unseen / slope + 0.5).round() as u64 } else { 0 };
         let delay = around.delay_ms.max(1) as f64;
         let burst =
             if self.is_short() { self.allowance(around).max((3.0 * self.rate.per_ms() * delay) as u64) } else { 0 };
