@@ -258,7 +258,11 @@ impl Tracked {
             from_ms = from_ms.max(mark);
             // Silence is word that nothing was admitted; of a source that had stopped, that is no news before the next
             // window.
-            let silent_from_ms = if slot.stopped { slot.at_ms.max(start_ms) } else { slot.at_ms };
+            let silent_from_ms = match (slot.stopped, here) {
+                (true, true) => mark,
+                (true, false) => start_ms,
+                (false, _) => slot.at_ms,
+            };
             per_ms *= (-(mark.saturating_sub(silent_from_ms) as f64) / tau).exp();
             if let (Some(gone_ms), true) = (source.gone_ms, around.decays) {
                 per_ms *= (-(now.saturating_sub(gone_ms) as f64) / HALF_LIFE_MS).exp2();
