@@ -11,6 +11,7 @@ mod fleet;
 mod history;
 mod lifecycle;
 mod limits;
+mod limits_cluster;
 mod limits_policy;
 mod mesh;
 mod outage;
