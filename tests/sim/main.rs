@@ -11,6 +11,7 @@ mod chaos;
 mod configuration;
 mod database;
 mod figures;
+mod limits;
 mod membership;
 mod node;
 mod random;

@@ -21,7 +21,12 @@ impl Random {
     }
 
     pub fn chance(&mut self, share: f64) -> bool {
-        ((self.next() >> 11) as f64 / (1u64 << 53) as f64) < share
+        self.unit() < share
+    }
+
+    /// At least 0, less than 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
