@@ -29,7 +29,7 @@ fn configuration(setup: &Setup<'_>) -> String {
     format!(
         "global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   timeout connect 5s
@@ -39,8 +39,8 @@ defaults
   http-reuse always
 frontend f
   bind {address} backlog 16384
-{tls}{rules}  http-request set-header X-Forwarded-Proto http
-  default_backend b
+{tls}  http-request set-header X-Forwarded-Proto http
+{rules}  default_backend b
 backend b
   server s {backend} pool-max-conn 128
 "

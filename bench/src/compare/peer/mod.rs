@@ -116,6 +116,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         // nginx takes its worker along only when it is asked to end.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let asked = Instant::now();
