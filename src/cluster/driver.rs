@@ -4,6 +4,7 @@ mod coverage;
 mod engine;
 mod exchange;
 mod shared;
+pub mod strict;
 mod transfer;
 mod work;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub counters: Arc<Counters>,
     /// How counts are exchanged.
     pub limits: tally::Options,
+    /// Where strict limits keep what they promised, and what the configuration says of them.
+    pub strict: strict::Options,
     /// Cancelled when this node takes no more traffic: peers are told.
     pub draining: CancellationToken,
 }
@@ -61,7 +64,7 @@ pub async fn start(
     keeper: Arc<dyn Keeper>,
     spans: broadcast::Receiver<Arc<Span>>,
 ) -> std::io::Result<Arc<dyn Cluster>> {
-    let Options { mut transport, seeds, hostname, draining, counters, limits } = options;
+    let Options { mut transport, seeds, hostname, draining, counters, limits, strict } = options;
     let (advertise, listen) = (transport.advertise, transport.listen);
     transport.hello.more.push((HOSTNAME, hostname.into_bytes()));
     let ((event, events), (limit_event, limit_events)) = (mpsc::channel(EVENTS_MAX), mpsc::channel(LIMIT_EVENTS_MAX));
@@ -75,7 +78,7 @@ pub async fn start(
     };
     let exchange = {
         let me = tally::Me { node_id: me.node_id.clone(), incarnation: me.incarnation };
-        Arc::new(Exchange::new(me, counters, limits))
+        Arc::new(Exchange::new(me, counters, limits, strict::load(&strict.file)))
     };
     let ((leave, left), (drain, drains)) = (mpsc::channel(1), mpsc::channel(1));
     let shared = Arc::new(Shared::new(known, mesh.clone(), exchange, Farewell { leave, drain }));
@@ -88,7 +91,7 @@ pub async fn start(
     let (found, finds) = mpsc::channel(1);
     let (sample, samples) = mpsc::channel(SAMPLES_MAX);
     tokio::spawn({
-        let task = exchange::Task::new(shared.clone());
+        let task = exchange::Task::new(shared.clone(), strict);
         task.run(exchange::Inputs { events: limit_events, samples, drain: drains }, stop.clone())
     });
     let engine = Engine {

@@ -17,13 +17,16 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::core::keeper::Keeper;
+use crate::cluster::core::rights::Registry;
 use crate::cluster::core::solo::Solo;
 use crate::cluster::core::tally;
 use crate::cluster::core::view::{Cluster, Member, State, View};
 use crate::cluster::driver;
+use crate::cluster::driver::strict;
 use crate::cluster::transport;
 use crate::cluster::transport::Identity;
 use crate::counter::{Counters, Cursor};
+use crate::entity::{Entity, Kind};
 use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::durable;
@@ -58,6 +61,8 @@ pub async fn start(
     let Some(listen) = settings.cluster.listen else {
         // With a mesh, whoever exchanges counts does it.
         tokio::spawn(draining.clone().run_until_cancelled_owned(expire(counters.clone())));
+        let rights = strict::alone(node_id.to_owned(), incarnation, counters.clone(), strict_options(settings, ledger));
+        tokio::spawn(draining.clone().run_until_cancelled_owned(rights));
         return Ok(Arc::new(alone(settings, node_id, incarnation, ledger, counters)));
     };
     let options = driver::Options {
@@ -71,6 +76,7 @@ pub async fn start(
         seeds: seeds(&settings.cluster, listen.port()),
         hostname: identity::hostname(),
         draining: draining.clone(),
+        strict: strict_options(settings, ledger),
         counters: counters.clone(),
         limits: tally::Options { budget_per_s: COUNTS_PER_S, partition: tally::Partition::Share },
     };
@@ -84,6 +90,34 @@ pub fn counter_key(settings: &Settings) -> Result<Option<[u8; 16]>, String> {
     let identity = settings.cluster.listen.and_then(|_| credentials(&settings.cluster));
     let key = identity.map(|identity| transport::identity::counter_key(&identity)).transpose();
     key.map_err(|error| format!("cannot derive the key of the counters: {error}"))
+}
+
+/// Where strict limits keep their promises, and what the configuration says of them from now on.
+fn strict_options(settings: &Settings, ledger: &Arc<Ledger>) -> strict::Options {
+    let (say, said) = watch::channel(None);
+    tokio::spawn(say_strict(ledger.clone(), say));
+    strict::Options { file: settings.node.prefix.join("strict.json"), said }
+}
+
+/// Until nobody listens.
+async fn say_strict(ledger: Arc<Ledger>, say: watch::Sender<strict::Said>) {
+    let mut revisions = ledger.revisions();
+    loop {
+        let said = ledger.read(|catalog| {
+            let weights =
+                catalog.all(Kind::STRICT_WEIGHTS).filter_map(|entity| serde_json::from_str(entity.text()).ok());
+            let registry = Registry::greatest(weights);
+            let strict =
+                |entity: &Arc<Entity>| entity.doc().get("config").is_some_and(|config| config["guarantee"] == "strict");
+            let in_use = registry.is_some() || catalog.all(Kind::PLUGINS).any(strict);
+            (registry, in_use)
+        });
+        say.send_replace(Some(said));
+        tokio::select! {
+            () = say.closed() => return,
+            changed = revisions.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 /// Tells how often this node asks the database: often for the few alive nodes with the lowest ids.

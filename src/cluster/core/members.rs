@@ -15,6 +15,7 @@ use tidegate_proto::Vector;
 use tidegate_proto::frame::{Beat, Hello};
 
 use crate::cluster::core::members::roster::{Known, Link, Roster};
+use crate::cluster::core::rights::{PROMISE, Promise};
 use crate::cluster::core::view::{Member, State, View};
 
 /// Silence after which a member is suspect, and dead.
@@ -64,6 +65,8 @@ pub enum Heard {
         node_id: String,
         rtt_ms: f64,
     },
+    /// Every beat carries this promise about strict limits.
+    Promise(Promise),
     /// This node's own position.
     Mine {
         vector: Vector,
@@ -85,6 +88,7 @@ pub struct Members {
     vector: Vector,
     digest: u64,
     draining: bool,
+    promise: Option<Promise>,
     /// When the position or `draining` changed and not everyone has been told.
     changed: bool,
     roster: Roster,
@@ -94,7 +98,15 @@ impl Members {
     pub fn new(me: &Hello, vector: Vector) -> Self {
         let seed = me.node_id.bytes().fold(me.incarnation, |seed, byte| seed.rotate_left(7) ^ u64::from(byte));
         let digest = vector.digest();
-        Self { me: me.clone(), vector, digest, draining: false, changed: false, roster: Roster::new(seed) }
+        Self {
+            me: me.clone(),
+            vector,
+            digest,
+            draining: false,
+            promise: None,
+            changed: false,
+            roster: Roster::new(seed),
+        }
     }
 
     pub fn on(&mut self, heard: Heard, now_ms: u64) {
@@ -120,6 +132,7 @@ impl Members {
                     known.rtt_ms = (rtt_ms.is_finite() && rtt_ms >= 0.0).then_some(rtt_ms);
                 }
             }
+            Heard::Promise(promise) => (self.promise, self.changed) = (Some(promise), true),
             Heard::Mine { vector, draining } => self.mine(vector, draining),
         }
     }
@@ -154,6 +167,7 @@ impl Members {
             return Vec::new();
         }
         let near = self.neighbours(now_ms);
+        let promise = self.promise;
         let mut beats = Vec::new();
         for known in self.roster.iter_mut() {
             let node_id = known.facts.node_id.clone();
@@ -167,6 +181,7 @@ impl Members {
             if near.contains(&node_id) {
                 beat.more.push((NEIGHBOUR, Vec::new()));
             }
+            beat.more.extend(promise.map(|promise| (PROMISE, promise.to_bytes())));
             beats.push((node_id, beat));
         }
         beats

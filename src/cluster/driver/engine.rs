@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_proto::Vector;
-use tidegate_proto::frame::{Beat, Frame, Hello, Leave, Span};
+use tidegate_proto::frame::{Beat, Frame, Hello, Leave, Span, member};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::members::{ClockSample, Heard};
 use crate::cluster::core::replica::{Input, Output, Replica};
+use crate::cluster::core::rights::{PROMISE, Promise};
 use crate::cluster::core::view::Cluster;
 use crate::cluster::driver::shared::Shared;
 use crate::cluster::driver::transfer::{Collected, Outcome, Partial, collect};
@@ -162,6 +163,9 @@ impl Engine {
         match frame {
             Frame::Beat(beat) => {
                 self.sample(&peer, &beat);
+                if let Some(promise) = member(&beat.more, PROMISE).and_then(Promise::from_bytes) {
+                    self.shared.exchange.promised(&peer, promise);
+                }
                 self.shared.known(|known| known.coverage.beat(&peer, &beat));
                 self.hear(Heard::Beat { node_id: peer.clone(), beat: beat.clone() });
                 self.feed(Input::Beat { peer, beat });

@@ -14,12 +14,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::core::members::ClockSample;
+use crate::cluster::core::members::{ClockSample, Heard};
+use crate::cluster::core::rights;
+use crate::cluster::core::rights::{Kept, Now, Promise, Rights};
 use crate::cluster::core::tally::{Input, Me, Options, Output, Tally};
 use crate::cluster::core::time::Offsets;
-use crate::cluster::core::view::{Cluster, LimitFigures, LimitRow, State};
+use crate::cluster::core::view::{Cluster, LimitFigures, LimitRow, State, keep_fullest};
 use crate::cluster::driver::engine::unix_ms;
 use crate::cluster::driver::shared::Shared;
+use crate::cluster::driver::strict;
 use crate::cluster::transport::{Event, Mesh};
 use crate::counter::Counters;
 
@@ -35,6 +38,8 @@ pub const SAMPLES_MAX: usize = 64;
 /// The exchange of counts, for readers of any thread.
 pub struct Exchange {
     tally: Mutex<Tally>,
+    rights: Mutex<Rights>,
+    started: Instant,
     counters: Arc<Counters>,
     /// Cluster time less Unix time.
     offset_ms: AtomicI64,
@@ -57,31 +62,61 @@ pub struct Task {
     offsets: Offsets,
     /// Peers and their incarnations: true while there is a connection. Those without stay until they are dead or left.
     peers: BTreeMap<String, bool>,
+    strict: strict::Options,
+    in_use: bool,
+    /// How a write of what strict limits promised went.
+    kept: (mpsc::Sender<rights::Input>, mpsc::Receiver<rights::Input>),
     looked: Instant,
     measure_at: Instant,
 }
 
 impl Exchange {
-    pub fn new(me: Me, counters: Arc<Counters>, options: Options) -> Self {
+    pub fn new(me: Me, counters: Arc<Counters>, options: Options, kept: Option<Kept>) -> Self {
         let roused = Arc::new(Notify::new());
         let rouse = roused.clone();
         counters.on_rouse(Arc::new(move || rouse.notify_one()));
+        let started = Instant::now();
+        let rights = {
+            let me = rights::Me { node_id: me.node_id.clone(), incarnation: me.incarnation, alone: false };
+            let now = Now { mono_ms: 0, cluster_ms: unix_ms() };
+            Mutex::new(Rights::new(me, counters.clone(), kept, now))
+        };
         let tally = Mutex::new(Tally::new(me, counters.clone(), options, unix_ms()));
-        Self { tally, counters, offset_ms: AtomicI64::new(0), roused }
+        Self { tally, rights, started, counters, offset_ms: AtomicI64::new(0), roused }
     }
 
     pub fn hottest(&self, max: usize) -> Vec<LimitRow> {
-        self.tally(|tally| tally.hottest(max, self.now_ms()))
+        let mut rows = self.tally(|tally| tally.hottest(max, self.now_ms()));
+        rows.extend(self.rights(|rights| rights.fullest(max, self.now())));
+        keep_fullest(&mut rows, max);
+        rows
     }
 
     pub fn figures(&self) -> LimitFigures {
         let offset_ms = self.offset_ms.load(Ordering::Relaxed);
-        LimitFigures { offset_ms, ..self.tally(|tally| tally.figures(self.now_ms())) }
+        let moved = self.rights(|rights| rights.figures());
+        let (strict_given, strict_taken) = (moved.given, moved.taken);
+        LimitFigures { offset_ms, strict_given, strict_taken, ..self.tally(|tally| tally.figures(self.now_ms())) }
     }
 
     /// Cluster time.
     fn now_ms(&self) -> u64 {
         unix_ms().saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+    }
+
+    /// A peer's beat said what it promised.
+    pub fn promised(&self, peer: &str, promise: Promise) {
+        let peer = peer.to_owned();
+        self.rights(|rights| rights.on(rights::Input::Promise { peer, promise }, self.now()));
+        self.roused.notify_one();
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: strict::millis(self.started.elapsed()), cluster_ms: self.now_ms() }
+    }
+
+    fn rights<T>(&self, act: impl FnOnce(&mut Rights) -> T) -> T {
+        act(&mut self.rights.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn tally<T>(&self, act: impl FnOnce(&mut Tally) -> T) -> T {
@@ -90,10 +125,12 @@ impl Exchange {
 }
 
 impl Task {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<Shared>, strict: strict::Options) -> Self {
         let (exchange, now) = (shared.exchange.clone(), Instant::now());
         let offsets = Offsets::default();
-        Self { exchange, shared, offsets, peers: BTreeMap::new(), looked: now, measure_at: now }
+        let kept = mpsc::channel(1);
+        let peers = BTreeMap::new();
+        Self { exchange, shared, offsets, peers, strict, in_use: false, kept, looked: now, measure_at: now }
     }
 
     /// Until `stop`.
@@ -118,12 +155,23 @@ impl Task {
                     tokio::time::sleep_until(self.looked + LOOK_PAUSE).await;
                     self.look();
                 }
+                Ok(()) = self.strict.said.changed() => {
+                    let said = self.strict.said.borrow_and_update().clone();
+                    self.in_use = said.as_ref().is_some_and(|(_, in_use)| *in_use);
+                    strict::heard(&said).into_iter().for_each(|input| self.strict(input));
+                    self.look();
+                }
+                Some(input) = self.kept.1.recv() => {
+                    self.strict(input);
+                    self.look();
+                }
                 () = tokio::time::sleep(wait) => {}
             }
             if Instant::now() >= self.measure_at {
                 self.measure();
             }
-            if self.due() <= self.exchange.now_ms() {
+            let strict_ms = self.exchange.rights(|rights| rights.wake_ms(self.exchange.now()));
+            if self.due() <= self.exchange.now_ms() || strict_ms <= self.exchange.now().mono_ms {
                 self.look();
             }
         }
@@ -132,7 +180,9 @@ impl Task {
     /// How long there is nothing to do but to listen. Asking the core also arms the call by which a hit wakes this task.
     fn pause(&self) -> Duration {
         let due = Duration::from_millis(self.due().saturating_sub(self.exchange.now_ms()));
-        due.min(self.measure_at.saturating_duration_since(Instant::now()))
+        let now = self.exchange.now();
+        let strict_ms = self.exchange.rights(|rights| rights.wake_ms(now)).saturating_sub(now.mono_ms);
+        due.min(Duration::from_millis(strict_ms)).min(self.measure_at.saturating_duration_since(Instant::now()))
     }
 
     /// When the core wants to be asked, in cluster time.
@@ -144,6 +194,8 @@ impl Task {
         self.looked = Instant::now();
         let outputs = self.exchange.tally(|tally| tally.poll(self.exchange.now_ms()));
         outputs.into_iter().for_each(|output| self.perform(output));
+        let outputs = self.exchange.rights(|rights| rights.poll(self.exchange.now()));
+        outputs.into_iter().for_each(|output| self.perform_strict(output));
     }
 
     fn perform(&self, output: Output) {
@@ -159,22 +211,50 @@ impl Task {
         }
     }
 
+    fn strict(&self, input: rights::Input) {
+        let outputs = self.exchange.rights(|rights| rights.on(input, self.exchange.now()));
+        outputs.into_iter().for_each(|output| self.perform_strict(output));
+    }
+
+    fn perform_strict(&self, output: rights::Output) {
+        match output {
+            rights::Output::Send { peer, frame } => {
+                // What does not fit is lost, and asked for again.
+                self.mesh().send(&peer, &frame);
+            }
+            rights::Output::Keep(kept) => {
+                let (sender, file) = (self.kept.0.clone(), self.strict.file.clone());
+                tokio::spawn(async move {
+                    let _ = sender.send(strict::keep(file, kept).await).await;
+                });
+            }
+            rights::Output::Promise(promise) => {
+                let now_ms = self.shared.now_ms();
+                self.shared.known(|known| known.members.on(Heard::Promise(promise), now_ms));
+            }
+            rights::Output::Standing(standing) => strict::log(&standing, self.in_use),
+        }
+    }
+
     fn event(&mut self, event: Event) {
         match event {
             Event::Connected(hello) => {
                 self.peers.insert(hello.node_id.clone(), true);
+                let (peer, incarnation) = (hello.node_id.clone(), hello.incarnation);
+                self.strict(rights::Input::Connected { peer, incarnation });
                 self.feed(Input::Connected { peer: hello.node_id.clone(), incarnation: hello.incarnation });
                 self.tell_rtt(&hello.node_id);
             }
             Event::Closed { peer, .. } => {
                 self.peers.insert(peer.clone(), false);
+                self.strict(rights::Input::Disconnected { peer: peer.clone() });
                 self.feed(Input::Disconnected { peer });
             }
             Event::Frame { peer, frame } => match frame {
                 Frame::Counts(counts) => self.feed(Input::Counts { peer, counts }),
                 Frame::CountsPull(_) => self.feed(Input::CountsPull { peer }),
-                // Nobody gives out rights yet.
-                Frame::Ask(_) | Frame::Grant(_) => {}
+                Frame::Ask(ask) => self.strict(rights::Input::Ask { peer, ask }),
+                Frame::Grant(grant) => self.strict(rights::Input::Grant { peer, grant }),
                 Frame::Hello(_)
                 | Frame::Beat(_)
                 | Frame::Spans(_)
@@ -206,6 +286,8 @@ impl Task {
     fn tell_rtt(&self, peer: &str) {
         if let Some(rtt) = self.mesh().rtt(peer) {
             let rtt_ms = u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
+            let exact_ms = rtt.as_secs_f64() * 1000.0;
+            self.strict(rights::Input::Rtt { peer: peer.to_owned(), rtt_ms: exact_ms });
             self.feed(Input::Rtt { peer: peer.to_owned(), rtt_ms });
         }
     }

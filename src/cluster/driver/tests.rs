@@ -142,6 +142,10 @@ impl Node {
             hostname: format!("host of {name}"),
             draining: CancellationToken::new(),
             counters: counters.clone(),
+            strict: strict::Options {
+                file: std::env::temp_dir().join("none/strict.json"),
+                said: tokio::sync::watch::channel(None).1,
+            },
             limits: tally::Options { budget_per_s: 1_000_000, partition: tally::Partition::Share },
         };
         let cluster = start(options, keeper.clone(), keeper.spans.subscribe()).await.unwrap();
