@@ -10,6 +10,7 @@
 
 #[path = "../../tests/sim/limits/mod.rs"]
 pub mod limits;
+#[allow(clippy::should_implement_trait)]
 #[path = "../../tests/sim/random.rs"]
 pub mod random;
 #[path = "../../tests/sim/regions.rs"]

@@ -156,7 +156,7 @@ impl Table {
             left -= (end.saturating_sub(first).max(1) as usize).min(left);
             number = match end {
                 end if end < keeper.used => (number >> 24 << 24) | end,
-                _ => ((number >> 24) + 1) % (self.shards.len() as u32) << 24,
+                _ => (((number >> 24) + 1) % (self.shards.len() as u32)) << 24,
             };
         }
         cursor.line = Some(number);
@@ -183,7 +183,7 @@ impl Table {
         let used = |shard: u32| self.shards.get(shard as usize).map(|shard| shard.lock().used);
         let (shard, line) = (number >> 24, (number & 0xff_ffff) + 1);
         // Asked once per chunk: lines that come into use behind that are found in the next round.
-        if line as usize % CHUNK != 0 && self.shards[shard as usize].line(line).is_some() {
+        if !(line as usize).is_multiple_of(CHUNK) && self.shards[shard as usize].line(line).is_some() {
             return Some(number + 1);
         }
         if line < used(shard)? {

@@ -34,7 +34,6 @@ impl<T> Sharded<T> {
         self.shards.get(self.shard(hash))?.find(hash, equal)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
     fn shard(&self, hash: u64) -> usize {
         (hash >> SHARD_BIT) as usize & (self.shards.len() - 1)
     }

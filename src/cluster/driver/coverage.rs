@@ -89,6 +89,8 @@ impl Coverage {
     pub fn acknowledge(&self, peer: &str, vector: &Vector, beat: &mut Beat) {
         if !self.one_history {
             beat.more.push((ACKNOWLEDGED, written(peer, vector).to_be_bytes().to_vec()));
+            // Members of a frame ascend.
+            beat.more.sort_unstable_by_key(|(number, _)| *number);
         }
     }
 }

@@ -172,7 +172,7 @@ impl Scenario {
     fn disturb(&self, world: &mut World, window: u64, windows: u64) {
         let steady = window >= self.warm_up();
         match self.trouble {
-            Trouble::Restarts if steady && window % 2 == 0 => {
+            Trouble::Restarts if steady && window.is_multiple_of(2) => {
                 let index = world.random.below(self.nodes);
                 let moment_ms = world.random.between(0, 400);
                 world.run_ms(moment_ms);

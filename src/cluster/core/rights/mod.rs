@@ -71,7 +71,7 @@ use crate::counter::Counters;
 use crate::counter::strict::share::{CYCLE, Share};
 
 /// The member of `Beat::more` with the sender's promise: 24 bytes, epoch, digest and start, each little-endian.
-pub const PROMISE: u16 = 1;
+pub const PROMISE: u16 = 2;
 
 /// After a write to the disk that failed.
 const RETRY_MS: u64 = 1_000;

@@ -72,13 +72,15 @@ impl Node {
 /// Two nodes with a half each, settled.
 fn pair() -> (Node, Node) {
     let (mut a, mut b) = (node("a", 1, None, 0, false), node("b", 1, None, 0, false));
-    (a.poll(4_000), b.poll(4_000));
+    a.poll(4_000);
+    b.poll(4_000);
     for node in [&mut a, &mut b] {
         node.registry(1, &[("a", 0.5), ("b", 0.5)], 4_000);
     }
     a.hears("b", &b, 4_000);
     b.hears("a", &a, 4_000);
-    (a.poll(14_000), b.poll(14_000));
+    a.poll(14_000);
+    b.poll(14_000);
     (a, b)
 }
 
@@ -104,7 +106,8 @@ fn a_node_with_a_mesh_has_nothing_until_weights_are_said_and_promised_by_all() {
     assert_eq!(a.rights.standing(), Standing::Settled { epoch: 1 });
     // Not before the windows that were not opened when it was promised.
     assert_eq!(a.admits(10, 16_000, 20), 0);
-    (a.poll(26_000), a.poll(31_000));
+    a.poll(26_000);
+    a.poll(31_000);
     assert_eq!(a.admits(10, 31_000, 20), 5);
 }
 
@@ -141,7 +144,8 @@ fn a_restart_keeps_promise_and_share_and_opens_no_window_twice() {
     let mut next = node("a", 2, a.disk.as_deref(), 24_300, false);
     assert_eq!(next.rights.promise, a.promise);
     assert_eq!(next.admits(10, 24_300, 20), 0);
-    (next.poll(35_000), next.poll(45_000));
+    next.poll(35_000);
+    next.poll(45_000);
     assert_eq!(next.admits(10, 45_000, 20), 5);
 }
 
@@ -159,7 +163,8 @@ fn a_new_disk_follows_only_newer_weights_than_it_found() {
 fn rights_move_once_however_often_it_is_said() {
     let (mut a, mut b) = pair();
     let ms = 24_000;
-    (a.poll(ms), b.poll(ms));
+    a.poll(ms);
+    b.poll(ms);
     a.rights.on(Input::Connected { peer: "b".to_owned(), incarnation: 1 }, at(ms));
     b.rights.on(Input::Connected { peer: "a".to_owned(), incarnation: 1 }, at(ms));
     assert_eq!(a.admits(100, ms, 60), 50);

@@ -12,6 +12,7 @@
 mod flush;
 mod rate;
 mod rejoin;
+mod show;
 mod sources;
 mod tracked;
 
@@ -28,7 +29,7 @@ use tidegate_proto::frame::{Counts, Frame, Group};
 
 use crate::cluster::core::tally::sources::{Place, Sources};
 use crate::cluster::core::tally::tracked::{Around, Heard, Said, Tracked, tier_ms};
-use crate::cluster::core::view::{LimitFigures, LimitRow, keep_fullest};
+use crate::cluster::core::view::LimitFigures;
 use crate::counter::{Counters, Cursor, Handle, Period, Reach, Reading, Window};
 
 /// Counters with slots of peers, or hits of late, that are followed at once.
@@ -235,29 +236,6 @@ impl Tally {
         if self.counters.doze() { wake_ms } else { wake_ms.min(self.looked_ms + URGENT_MS) }
     }
 
-    /// The fullest counters of the running windows.
-    pub fn hottest(&self, max: usize, now_ms: u64) -> Vec<LimitRow> {
-        let mut rows: Vec<LimitRow> =
-            self.keys.iter().filter_map(|(key, tracked)| self.row(*key, tracked, now_ms)).collect();
-        keep_fullest(&mut rows, max);
-        rows
-    }
-
-    pub fn figures(&self, now_ms: u64) -> LimitFigures {
-        LimitFigures {
-            tracked: self.keys.len() as u64,
-            stale_peers: u32::try_from(self.sources.stale(now_ms)).unwrap_or(u32::MAX),
-            withheld: self.figures.withheld,
-            over_budget: self.figures.over_budget,
-            entries_sent: self.figures.entries_sent,
-            entries_received: self.figures.entries_received,
-            foreign_windows: self.figures.foreign_windows,
-            overshoot: self.figures.overshoot,
-            overshoot_windows: self.figures.overshoot_windows,
-            ..LimitFigures::of_counters(&self.counters.figures())
-        }
-    }
-
     fn connected(&mut self, peer: String, incarnation: u64, now_ms: u64) {
         if self.sources.connect(&peer, incarnation, now_ms).is_some() {
             self.asks.connected();
@@ -433,24 +411,6 @@ impl Tally {
         self.tell_peers();
     }
 
-    /// How much more was admitted than the limit, once all had the time to say so.
-    fn judge(&mut self, now_ms: u64) {
-        let delay_ms = self.delay_ms() + 100;
-        for tracked in self.keys.values_mut() {
-            let Some((number, _)) = tracked.previous else { continue };
-            let window = Window { period: tracked.window.period, number };
-            if tracked.judged == Some(number) || now_ms < window.end_s() * 1_000 + delay_ms {
-                continue;
-            }
-            tracked.judged = Some(number);
-            let total = tracked.total(number);
-            if tracked.room > 0 && total > tracked.room {
-                self.figures.overshoot += (total - tracked.room) as f64;
-                self.figures.overshoot_windows += 1;
-            }
-        }
-    }
-
     fn forget(&mut self, key: u64) {
         self.hot.remove(&key);
         let Some(tracked) = self.keys.remove(&key) else { return };
@@ -491,30 +451,5 @@ impl Tally {
     fn tell_peers(&self) {
         let nodes = u32::try_from(self.nodes()).unwrap_or(u32::MAX);
         self.counters.set_peers(nodes, self.guard_until_ms, self.boot_ms);
-    }
-
-    fn row(&self, key: u64, tracked: &Tracked, now_ms: u64) -> Option<LimitRow> {
-        let reading = self.counters.read(tracked.handle, now_ms)?;
-        let current = Window::at(tracked.window.period, now_ms / 1_000);
-        let own = if reading.window == current { reading.own } else { 0 };
-        let (remote, forecast, sources) = if tracked.window == current {
-            (tracked.estimate.known, tracked.estimate.unseen, tracked.estimate.sources)
-        } else {
-            (0, 0.0, 0)
-        };
-        let stopped = reading.window == current && reading.stopped;
-        Some(LimitRow {
-            key,
-            period: tracked.window.period,
-            window_start_s: current.start_s(),
-            limit: tracked.room,
-            own,
-            remote,
-            forecast,
-            remaining: if stopped { 0 } else { tracked.room.saturating_sub(own + remote) },
-            sources: sources + u32::from(own > 0),
-            strict: false,
-            name: self.counters.name_of(key),
-        })
     }
 }
