@@ -12,6 +12,12 @@ mod configuration;
 mod database;
 mod figures;
 mod limits;
+#[path = "limits/failures.rs"]
+mod limits_failures;
+#[path = "limits/figures.rs"]
+mod limits_figures;
+#[path = "limits/fuzz.rs"]
+mod limits_fuzz;
 mod membership;
 mod node;
 mod random;

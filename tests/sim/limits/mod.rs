@@ -11,12 +11,6 @@
 //! end, where a test is about it: equal slots, equal values (I2); overshoot within what the delays explain (I5); all nodes
 //! equal to the oracle (I10).
 
-#[cfg(test)]
-mod failures;
-#[cfg(test)]
-mod figures;
-#[cfg(test)]
-mod fuzz;
 pub mod network;
 pub mod oracle;
 pub mod process;

@@ -79,7 +79,7 @@ pub struct Outcome {
     pub bytes_per_s: f64,
     pub bytes_per_s_max: f64,
     pub frames_per_s: f64,
-    #[cfg_attr(test, expect(dead_code, reason = "the bench prints it"))]
+    #[cfg_attr(test, allow(dead_code, reason = "the bench prints it"))]
     pub requests: u64,
     /// Admitted by processes that were killed before they could tell.
     pub unsent: u64,

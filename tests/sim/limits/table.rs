@@ -15,7 +15,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// Those that `--quick` runs.
-#[cfg(not(test))]
+#[allow(dead_code, reason = "the bench has it from here")]
 pub const QUICK: &[&str] =
     &["even-10x", "zipf-10x", "zipf-1.1x", "one-node", "far-zipf-10x", "flash-even", "flash-zipf", "loss-30"];
 
