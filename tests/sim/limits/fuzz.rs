@@ -94,7 +94,6 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    #[ignore = "not yet seen to pass in a debug build"]
     fn failure_03_nothing_a_peer_says_panics(steps in proptest::collection::vec(step(), 1..120)) {
         let counters = Arc::new(Counters::new(CounterOptions { capacity: CAPACITY, key: [7; 16] }));
         let me = Me { node_id: "me".to_owned(), incarnation: 3 };
