@@ -35,7 +35,7 @@ pub struct Book {
     /// When the admitted reached the limit, and by whom more was admitted since.
     pub full_us: Option<u64>,
     pub beyond: BTreeMap<u16, u64>,
-    /// What processes that crashed had admitted and told nobody.
+    /// What processes that crashed had admitted and not told all their peers.
     pub unsent: u64,
 }
 
@@ -71,6 +71,8 @@ pub struct Oracle {
     pub misplaced: u64,
     /// The own slots that were sent by the process that has them.
     published: HashMap<(Actor, Place), u64>,
+    /// Those that were sent to every peer of the process.
+    told_all: HashMap<(Actor, Place), u64>,
     told: HashMap<(Actor, u16), Told>,
     mirrors: Option<HashMap<(Actor, Place), GCounter<Actor>>>,
 }
@@ -130,7 +132,8 @@ impl Oracle {
         self.books.get(&place).map_or(0, |book| book.admitted)
     }
 
-    /// What others can know of a window: all slots but those of at most `withheld`, less what died with its process.
+    /// What others can know of a window: all slots but those of at most `withheld`, less what a process that was killed had not told to
+    /// all its peers.
     pub fn told(&self, place: Place, withheld: u64) -> u64 {
         let Some(book) = self.books.get(&place) else { return 0 };
         let small: u64 =
@@ -144,13 +147,16 @@ impl Oracle {
         books.map(|(_, book)| book.actors.len() as u64 * SLOT_LEN).sum()
     }
 
-    /// `sender` sends the slot of `actor`.
-    pub fn sent(&mut self, sender: Actor, actor: Actor, place: Place, count: u64) {
+    /// `sender` sends the slot of `actor`, to all its peers or to some.
+    pub fn sent(&mut self, sender: Actor, actor: Actor, place: Place, count: u64, to_all: bool) {
         let truth = self.slot(actor, place);
         assert!(count <= truth, "I3: {sender:?} says {count} of {actor:?} at {place:?}, admitted were {truth}");
         if sender == actor {
             let before = self.published.insert((actor, place), count).unwrap_or(0);
             assert!(count >= before, "I1: {actor:?} published {before} and then {count} at {place:?}");
+            if to_all {
+                self.told_all.insert((actor, place), count);
+            }
         }
     }
 
@@ -168,11 +174,11 @@ impl Oracle {
         Some(u64::try_from(mirror.read()).expect("a sum that fits") - own)
     }
 
-    /// A process ended without notice: what it had admitted and sent to nobody is lost to the others.
+    /// A process ended without notice: what it had admitted and not sent to everybody is lost to some.
     pub fn crashed(&mut self, actor: Actor) {
         for (place, book) in &mut self.books {
             let slot = book.truth.inc(actor).counter - 1;
-            let sent = self.published.get(&(actor, *place)).copied().unwrap_or(0);
+            let sent = self.told_all.get(&(actor, *place)).copied().unwrap_or(0);
             book.unsent += slot - sent.min(slot);
         }
     }

@@ -517,6 +517,8 @@ impl World {
             other => vec![other],
         };
         let sender = self.process(index).actor;
+        let open = (0..self.nodes.len()).filter(|peer| self.network.open(index, *peer).is_some()).count();
+        let to_all = peers.len() >= open;
         let carrier = if urgent { Carrier::Datagram } else { Carrier::Stream };
         for frame in frames {
             let bytes = frame.encode(VERSION).expect("a frame that can be sent");
@@ -524,7 +526,7 @@ impl World {
             let Ok(Decoded::Frame(frame)) = Frame::decode(&bytes) else { panic!("a frame that can be read") };
             if let Frame::Counts(counts) = &frame {
                 self.look_at(sender, counts, |oracle, actor, place, count| {
-                    oracle.sent(sender, actor, place, count);
+                    oracle.sent(sender, actor, place, count, to_all);
                 });
             }
             let sent = Rc::new(Sent { sender, frame, len: bytes.len() as u64 });
