@@ -245,7 +245,7 @@ impl Tally {
 
     fn hear(&mut self, peer: &str, counts: Counts, now_ms: u64) {
         let Some((place, source)) = self.sources.peer(peer).filter(|(_, source)| source.connected) else { return };
-        let earliest_ms = now_ms.saturating_sub(2 * source.way_ms + AGE_MAX_MS);
+        let earliest_ms = now_ms.saturating_sub(source.way_ms.saturating_mul(2).saturating_add(AGE_MAX_MS));
         let at_ms = counts.time_ms.clamp(earliest_ms, now_ms.saturating_sub(source.way_ms / 2).max(earliest_ms));
         let mut seen = BTreeSet::new();
         for group in &counts.groups {
