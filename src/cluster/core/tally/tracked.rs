@@ -14,8 +14,12 @@ use crate::counter::{Gate, Handle, Reading, Remote, Window};
 
 /// A gone peer's demand halves in this time.
 const HALF_LIFE_MS: f64 = 30_000.0;
-/// How many standard deviations of what cannot be known yet are left for the rounds at the end of a window.
-const CAUTION: f64 = 1.0;
+/// How many standard deviations of what cannot be known yet are left for the rounds after the stop, where there is time
+/// for some, and where there is none.
+const CAUTION: f64 = 2.5;
+const CAUTION_LATE: f64 = 1.0;
+/// Rounds that are enough time to give out in parts what is left.
+const ROUNDS: u64 = 10;
 /// A change of demand that is worth saying.
 const DRIFT: f64 = 0.1;
 /// A constant as a line: so long ago it was 0.
@@ -300,7 +304,8 @@ impl Tracked {
             sum.unseen += unseen;
             variance += unseen;
         }
-        sum.unseen += CAUTION * variance.sqrt();
+        // Of a few hits nobody has to be careful: a small limit would never be used up at once.
+        sum.unseen += caution(window, around) * ((variance + 1.0).sqrt() - 1.0);
         self.estimate = sum;
     }
 
@@ -311,8 +316,11 @@ impl Tracked {
         // Hits read a clock of whole milliseconds, which is half of one late.
         let age_ms = if slope > 0.0 { (unseen / slope + 0.5).round() as u64 } else { 0 };
         let delay = around.delay_ms.max(1) as f64;
-        let burst =
-            if self.is_short() { self.allowance(around).max((3.0 * self.rate.per_ms() * delay) as u64) } else { 0 };
+        let burst = if self.is_short() {
+            self.allowance(around).max((3.0 * self.rate.usual_per_ms() * delay) as u64)
+        } else {
+            0
+        };
         let gate = self.gate(around);
         Remote {
             window: self.window,
@@ -351,7 +359,7 @@ impl Tracked {
             (self.paused_until_ms, self.base) = (0, self.own);
         }
         let lately = self.trail.front().filter(|(at_ms, _)| at_ms + delay <= now).map_or(0, |(_, own)| *own);
-        let usual = (3.0 * self.rate.per_ms() * delay as f64) as u64;
+        let usual = (3.0 * self.rate.usual_per_ms() * delay as f64) as u64;
         let cap = lately.max(self.base) + self.allowance(around).max(usual);
         if self.own >= cap {
             // Everybody pauses at about the same time; not all go on at once.
@@ -369,7 +377,7 @@ impl Tracked {
     /// everything granted in one is known in the next.
     fn round(&mut self, around: &Around) -> u64 {
         let now = around.now_ms;
-        let apart_ms = 2 * around.delay_ms + 20;
+        let apart_ms = around.apart_ms();
         if self.filled_ms == 0 {
             // What was under way when this node stopped has to arrive first.
             (self.filled_ms, self.fill) = (now, self.own);
@@ -382,7 +390,9 @@ impl Tracked {
         let left = self.room as f64 - self.own as f64 - self.estimate.known as f64 - self.estimate.unseen;
         let mine = self.rate.per_ms();
         if left >= 1.0 && mine > 0.0 {
-            let part = left * mine / (mine + self.estimate.resume_per_ms);
+            // Several nodes may win the same last places; with time to spare only a part is put up.
+            let calm = if rounds_left(self.window, around) >= ROUNDS { 0.5 } else { 1.0 };
+            let part = calm * left * mine / (mine + self.estimate.resume_per_ms);
             let lottery = u64::from(part.fract() > around.chance);
             self.fill += part as u64 + lottery;
         }
@@ -443,6 +453,22 @@ pub enum Heard {
     /// It belongs to the window before.
     Late,
     Nothing,
+}
+
+impl Around {
+    /// Between two rounds: everything granted in one is known in the next.
+    fn apart_ms(&self) -> u64 {
+        2 * self.delay_ms + 20
+    }
+}
+
+/// Rounds for which this window has time.
+fn rounds_left(window: Window, around: &Around) -> u64 {
+    (window.end_s() * 1_000).saturating_sub(around.now_ms) / around.apart_ms()
+}
+
+fn caution(window: Window, around: &Around) -> f64 {
+    if rounds_left(window, around) >= 2 { CAUTION } else { CAUTION_LATE }
 }
 
 /// How much a node may count before it says so at once: half of its even part of what is left.
