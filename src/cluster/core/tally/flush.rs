@@ -7,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hashbrown::HashSet;
+
 use tidegate_proto::demand;
 use tidegate_proto::frame::{Counts, Frame, Group, Slot};
 
 use crate::cluster::core::tally::sources::{Place, Sources};
 use crate::cluster::core::tally::tracked::{Tracked, tier_ms};
 use crate::cluster::core::tally::{Output, TRACKED_MAX, Tally, URGENT_MS};
-use crate::counter::{Cursor, Period, Reach, Window};
+use crate::counter::{Cursor, Handle, Period, Reach, Window};
 
 /// Up to so many nodes everybody hears of every counter.
 const EVERYBODY_MAX: u64 = 64;
@@ -114,7 +116,7 @@ impl Tally {
         self.budget.refill(now_ms);
         if peers.is_empty() {
             // Whoever connects gets everything.
-            self.cold.iter_mut().for_each(Vec::clear);
+            self.cold.iter_mut().for_each(HashSet::clear);
             self.unsaid.iter_mut().for_each(|unsaid| unsaid.own.clear());
             return outputs;
         }
@@ -160,8 +162,10 @@ impl Tally {
     fn flush_period(&mut self, period: Period, peers: &[String], now_ms: u64, outputs: &mut Vec<Output>) {
         let mut by_audience: BTreeMap<Audience, Groups> = BTreeMap::new();
         let mut everybody = Groups::default();
-        self.gather_own(period, peers.len() as u64, now_ms, &mut everybody, &mut by_audience);
-        self.gather_cold(period, now_ms, &mut everybody, &mut by_audience);
+        let room = self.budget.left.max(0) as u64 / SLOT_LEN / peers.len().max(1) as u64;
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let room = self.gather_own(period, room, now_ms, &mut everybody, &mut by_audience);
+        self.gather_cold(period, room, now_ms, &mut everybody, &mut by_audience);
         self.gather_forward(period, now_ms, &mut by_audience);
         for (audience, groups) in by_audience {
             let peers = self.names(&audience, peers);
@@ -175,18 +179,17 @@ impl Tally {
         }
     }
 
-    /// The fullest first; what the budget does not cover waits for the next batch.
+    /// The fullest first; those beyond `room` wait for the next batch. Answers how much room is left.
     fn gather_own(
         &mut self,
         period: Period,
-        peers: u64,
+        room: usize,
         now_ms: u64,
         everybody: &mut Groups,
         others: &mut BTreeMap<Audience, Groups>,
-    ) {
+    ) -> usize {
         let nodes = self.nodes() as f64;
         let mut keys: Vec<u64> = std::mem::take(&mut self.unsaid[period as usize].own).into_iter().collect();
-        let room = usize::try_from(self.budget.left.max(0) as u64 / SLOT_LEN / peers.max(1)).unwrap_or(usize::MAX);
         if keys.len() > room {
             let weight = |key: &u64| {
                 self.keys.get(key).map_or(0.0, |tracked| tracked.fullness() * f64::from(tracked.estimate.sources + 1))
@@ -196,6 +199,7 @@ impl Tally {
             self.figures.over_budget += 1;
             self.budget.spent_ms = Some(now_ms);
         }
+        let room = room - keys.len();
         for key in keys {
             let audience = self.audience(key, now_ms);
             let Some(tracked) = self.keys.get_mut(&key) else { continue };
@@ -203,7 +207,6 @@ impl Tally {
                 let slot = Slot { key, count, demand: 0, stopped: true };
                 let window = Window { number, ..tracked.window };
                 groups(&audience, everybody, others).add(None, window, tracked.room, slot);
-                self.figures.entries_sent += peers;
             }
             if !tracked.is_owed() {
                 continue;
@@ -218,28 +221,33 @@ impl Tally {
             tracked.hinted = tracked.told;
             groups(&audience, everybody, others).add(None, tracked.window, tracked.room, own_slot(key, tracked));
         }
+        room
     }
 
-    /// Counters beyond those that are tracked.
+    /// Counters beyond those that are tracked; those beyond `room` wait for the next batch.
     fn gather_cold(
         &mut self,
         period: Period,
+        room: usize,
         now_ms: u64,
         everybody: &mut Groups,
         others: &mut BTreeMap<Audience, Groups>,
     ) {
-        let handles = std::mem::take(&mut self.cold[period as usize]);
+        let cold = &mut self.cold[period as usize];
+        let handles: Vec<Handle> = cold.iter().copied().take(room).collect();
+        handles.iter().for_each(|handle| {
+            cold.remove(handle);
+        });
+        if !cold.is_empty() {
+            self.figures.over_budget += 1;
+            self.budget.spent_ms = Some(now_ms);
+        }
         let nodes = self.nodes() as f64;
         for handle in handles {
             let Some(reading) = self.counters.read(handle, now_ms) else { continue };
             if (reading.own as f64) < EPSILON * reading.room as f64 / nodes {
                 self.figures.withheld += 1;
                 continue;
-            }
-            if self.budget.left <= 0 {
-                self.figures.over_budget += 1;
-                self.budget.spent_ms = Some(now_ms);
-                break;
             }
             let audience = self.audience(reading.key, now_ms);
             let slot = Slot { key: reading.key, count: reading.own, demand: 0, stopped: reading.stopped };
@@ -290,6 +298,8 @@ impl Tally {
             }
         }
         if self.keys.len() >= TRACKED_MAX {
+            // The scan takes away the marks of what was hit, so the others are told again, too.
+            self.fall_behind();
             let mut cursor = Cursor::default();
             loop {
                 let handles: Vec<_> = self.counters.scan(&mut cursor, 4_096).collect();

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tidegate_proto::demand;
 use tidegate_proto::frame::{Counts, Frame, Group};
 
@@ -40,8 +40,10 @@ const URGENT_MS: u64 = 5;
 const HOT_MS: u64 = 200;
 /// How often forecasts of counters that nobody hits are looked at.
 const SWEEP_MS: u64 = 100;
-/// Counters drained in one look.
+/// Counters drained in one look, and looked at in one when the list of what changed did not suffice.
 const DRAIN_MAX: usize = 65_536;
+/// Counters of a period that are not tracked and wait for a batch; further ones are told after a later hit.
+const COLD_MAX: usize = 65_536;
 /// Counters looked at for expiry in one sweep.
 const EXPIRE_LINES: usize = 4_096;
 /// How long a new process holds itself back in windows that began before it, unless a peer told it what it counted.
@@ -113,6 +115,13 @@ pub enum Output {
     Send { peers: Vec<String>, frame: Frame, urgent: bool },
 }
 
+/// How far the look at all counters is.
+#[derive(Debug, Default)]
+struct Behind {
+    cursor: Cursor,
+    again: bool,
+}
+
 /// The exchange of one node. All times are cluster time, Unix ms.
 pub struct Tally {
     me: Me,
@@ -123,7 +132,7 @@ pub struct Tally {
     /// Keys that were hit lately: looked at every `URGENT_MS`.
     hot: BTreeSet<u64>,
     /// Counters that were hit and are not tracked, by period, until their next batch.
-    cold: [Vec<Handle>; 6],
+    cold: [HashSet<Handle, FixedState>; 6],
     unsaid: [flush::Unsaid; 6],
     /// By period: when the next batch goes out; and until when batches go out even if they have nothing to say.
     due_ms: [u64; 6],
@@ -140,6 +149,9 @@ pub struct Tally {
     boot_ms: u64,
     budget: flush::Budget,
     expiry: Cursor,
+    /// More changed than the list of changes holds: all counters are looked at, a part at a time; and once more when that
+    /// happened again meanwhile.
+    behind: Option<Behind>,
     random: u64,
     drained: Vec<Handle>,
     figures: LimitFigures,
@@ -152,7 +164,7 @@ impl Tally {
             sources: Sources::default(),
             keys: HashMap::with_hasher(FixedState::default()),
             hot: BTreeSet::new(),
-            cold: Default::default(),
+            cold: std::array::from_fn(|_| HashSet::with_hasher(FixedState::default())),
             unsaid: Default::default(),
             due_ms: [now_ms; 6],
             lively_until_ms: [0; 6],
@@ -168,6 +180,7 @@ impl Tally {
             boot_ms: now_ms,
             budget: flush::Budget::new(options.budget_per_s, now_ms),
             expiry: Cursor::default(),
+            behind: None,
             random,
             drained: Vec::new(),
             figures: LimitFigures::default(),
@@ -217,7 +230,7 @@ impl Tally {
     /// When `poll` is due, at the latest.
     pub fn wake_ms(&self) -> u64 {
         let mut wake_ms = u64::MAX;
-        if !self.hot.is_empty() {
+        if !self.hot.is_empty() || self.behind.is_some() {
             wake_ms = self.looked_ms + URGENT_MS;
         }
         for period in 0..6 {
@@ -331,8 +344,14 @@ impl Tally {
         let mut drained = std::mem::take(&mut self.drained);
         drained.clear();
         if self.counters.drain(&mut drained, DRAIN_MAX).lost {
-            let mut cursor = Cursor::default();
-            drained.extend(self.counters.scan(&mut cursor, TRACKED_MAX));
+            self.fall_behind();
+        }
+        if let Some(behind) = &mut self.behind {
+            let drained_len = drained.len();
+            drained.extend(self.counters.scan(&mut behind.cursor, DRAIN_MAX));
+            if drained.len() == drained_len {
+                self.behind = behind.again.then(Behind::default);
+            }
         }
         for handle in drained.drain(..) {
             let Some(reading) = self.counters.read(handle, now_ms) else { continue };
@@ -345,10 +364,20 @@ impl Tally {
         self.publish_all(hot, now_ms);
     }
 
+    fn fall_behind(&mut self) {
+        match &mut self.behind {
+            Some(behind) => behind.again = true,
+            None => self.behind = Some(Behind::default()),
+        }
+    }
+
     fn counted(&mut self, handle: Handle, reading: &Reading, now_ms: u64) {
         let period = reading.window.period as usize;
         if self.track(reading.key, reading.window, reading.room, now_ms).is_none() {
-            self.cold[period].push(handle);
+            let cold = &mut self.cold[period];
+            if cold.len() < COLD_MAX {
+                cold.insert(handle);
+            }
             return;
         }
         self.lively_until_ms[period] = now_ms + 3 * tier_ms(reading.window) + 1_000;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_proto::frame::Frame;
+use uuid::Uuid;
 
 use super::*;
 use crate::counter::{Limit, Options as CounterOptions};
@@ -94,4 +95,35 @@ fn nothing_is_said_when_nothing_is_counted() {
     pair.run(2_000, |_| {});
     let wakes: Vec<u64> = pair.nodes.iter().map(|(tally, _)| tally.wake_ms()).collect();
     assert_eq!(wakes, [u64::MAX; 2]);
+}
+
+#[test]
+fn a_flood_is_told_whole_in_the_end() {
+    const MANY: u64 = 150_000;
+    let counters = Arc::new(Counters::new(CounterOptions { capacity: 200_000, key: [7; 16] }));
+    let me = Me { node_id: "a".to_owned(), incarnation: 1 };
+    let options = Options { budget_per_s: 1 << 20, partition: Partition::Share };
+    let mut tally = Tally::new(me, counters.clone(), options, NOW_MS);
+    tally.on(Input::Connected { peer: "b".to_owned(), incarnation: 1 }, NOW_MS);
+    // Whoever connects is told everything at once: nothing, so far.
+    tally.poll(NOW_MS);
+    for who in 0..MANY {
+        let subject = counters.subject(Uuid::nil(), Uuid::nil(), &who.to_le_bytes());
+        counters.hit(subject, Reach::Cluster, &[Limit { period: Period::Minute, limit: 10.0 }], NOW_MS);
+    }
+    assert_eq!(counters.figures().lines, MANY);
+    let (mut told, mut most) = (BTreeSet::new(), 0);
+    for now_ms in (NOW_MS..NOW_MS + 40_000).step_by(5) {
+        let mut slots = 0;
+        for Output::Send { frame, .. } in tally.poll(now_ms) {
+            let Frame::Counts(counts) = frame else { continue };
+            for slot in counts.groups.iter().flat_map(|group| &group.slots) {
+                slots += 1;
+                told.insert(slot.key);
+            }
+        }
+        most = most.max(slots);
+    }
+    assert_eq!(told.len() as u64, MANY);
+    assert!(most <= (1 << 20) / 14, "more than a second's budget at once: {most}");
 }
