@@ -40,9 +40,9 @@ const URGENT_MS: u64 = 5;
 const HOT_MS: u64 = 200;
 /// How often forecasts of counters that nobody hits are looked at.
 const SWEEP_MS: u64 = 100;
-/// Counters drained in one look, and looked at in one when the list of what changed did not suffice.
+/// Counters drained in one look.
 const DRAIN_MAX: usize = 65_536;
-/// Counters of a period that are not tracked and wait for a batch; further ones are told after a later hit.
+/// Counters of a period that are not tracked and wait for a batch; for further ones all counters are looked at again.
 const COLD_MAX: usize = 65_536;
 /// Counters looked at for expiry in one sweep.
 const EXPIRE_LINES: usize = 4_096;
@@ -230,7 +230,7 @@ impl Tally {
     /// When `poll` is due, at the latest.
     pub fn wake_ms(&self) -> u64 {
         let mut wake_ms = u64::MAX;
-        if !self.hot.is_empty() || self.behind.is_some() {
+        if !self.hot.is_empty() || self.catches_up() {
             wake_ms = self.looked_ms + URGENT_MS;
         }
         for period in 0..6 {
@@ -346,9 +346,11 @@ impl Tally {
         if self.counters.drain(&mut drained, DRAIN_MAX).lost {
             self.fall_behind();
         }
-        if let Some(behind) = &mut self.behind {
+        if self.catches_up()
+            && let Some(behind) = &mut self.behind
+        {
             let drained_len = drained.len();
-            drained.extend(self.counters.scan(&mut behind.cursor, DRAIN_MAX));
+            drained.extend(self.counters.scan(&mut behind.cursor, COLD_MAX / 2));
             if drained.len() == drained_len {
                 self.behind = behind.again.then(Behind::default);
             }
@@ -364,6 +366,11 @@ impl Tally {
         self.publish_all(hot, now_ms);
     }
 
+    /// There is something to look at, and a place for what is found.
+    fn catches_up(&self) -> bool {
+        self.behind.is_some() && self.cold.iter().all(|cold| cold.len() <= COLD_MAX / 2)
+    }
+
     fn fall_behind(&mut self) {
         match &mut self.behind {
             Some(behind) => behind.again = true,
@@ -377,6 +384,8 @@ impl Tally {
             let cold = &mut self.cold[period];
             if cold.len() < COLD_MAX {
                 cold.insert(handle);
+            } else {
+                self.fall_behind();
             }
             return;
         }

@@ -113,7 +113,7 @@ fn a_flood_is_told_whole_in_the_end() {
     }
     assert_eq!(counters.figures().lines, MANY);
     let (mut told, mut most) = (BTreeSet::new(), 0);
-    for now_ms in (NOW_MS..NOW_MS + 40_000).step_by(5) {
+    for now_ms in (NOW_MS..NOW_MS + 40_000).step_by(20) {
         let mut slots = 0;
         for Output::Send { frame, .. } in tally.poll(now_ms) {
             let Frame::Counts(counts) = frame else { continue };
