@@ -2,7 +2,7 @@
 //!
 //! With one limit the counter decides and counts in one step. With several all are looked at first, so that a limit that
 //! refuses costs the others nothing. Two hits that race for the last place of a later limit may leave a count too many in
-//! an earlier one: towards refusing. (Taking it back lost: others have seen it.)
+//! an earlier one, never in one that comes after: towards refusing. (Taking it back lost: others have seen it.)
 
 use smallvec::SmallVec;
 
@@ -49,8 +49,10 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         denials.clear();
         verdict.usage.clear();
     }
+    let mut counts = true;
     for limit in limits {
-        let outcome = count(counters, &ask(limit));
+        let outcome = count(counters, &Ask { counts, ..ask(limit) });
+        counts &= outcome.denial.is_none();
         verdict.usage.push(outcome.usage);
         verdict.unnamed |= outcome.unnamed;
         denials.push(outcome.denial);

@@ -37,6 +37,9 @@ use crate::counter::word::gate_word;
 const NAMED_FROM: u64 = 8;
 /// How often a hit looks again while the task writes; then it takes what it sees.
 const LOOKS: usize = 64;
+/// A history of this many windows ago, or more, is none. Less than 128, which stands for none, also after the own count
+/// turned and before its history did.
+const NEAR: i8 = 120;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -103,7 +106,7 @@ impl Line {
         let (period, refused) = (window.period, tag.far_16());
         let facts = Facts { room, period, reach, dirty: false, named: false, sticky: false, refused };
         self.facts.store(facts.pack(), Relaxed);
-        self.history.store(History { refused: 0, tag: tag.low_8(), count: 0 }.pack(), Relaxed);
+        self.history.store(History { refused: 0, tag: tag.far_8(), count: 0 }.pack(), Relaxed);
         self.key.store(key, Release);
     }
 
@@ -160,8 +163,8 @@ impl Line {
     /// After the first hit of a window: keeps what the one before came to, and forgets its marks.
     fn turn(&self, before: Tagged, tag: Tag) {
         // Further back than its bits reach is as good as none.
-        let near = (1..120).contains(&tag.after(before.tag).abs());
-        let (low, count) = if near { (before.tag.low_8(), before.count) } else { (tag.low_8(), 0) };
+        let near = tag.after(before.tag).abs() < NEAR.into();
+        let (low, count) = if near { (before.tag.low_8(), before.count) } else { (tag.far_8(), 0) };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         change(&self.history, |word| History { tag: low, count, ..History::unpack(word) }.pack());
         change(&self.facts, |word| {
@@ -254,7 +257,8 @@ impl Line {
         let number = own.tag.number_near(running.number);
         let window = if own.count == 0 { running } else { Window { number, ..running } };
         let back = history.tag.wrapping_sub(own.tag.low_8()) as i8;
-        let previous = (back != 0).then(|| Window { number: number.saturating_add_signed(back.into()), ..running });
+        let near = back != 0 && back.saturating_abs() < NEAR;
+        let previous = near.then(|| Window { number: number.saturating_add_signed(back.into()), ..running });
         Reading {
             key: self.key(),
             window,

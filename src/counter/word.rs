@@ -41,6 +41,11 @@ impl Tag {
         self.0 as u8
     }
 
+    /// Marks no window that is near, nor will when a few windows have passed.
+    pub(crate) fn far_8(self) -> u8 {
+        self.low_8() ^ 0x80
+    }
+
     /// Marks no window that is near.
     pub(crate) fn far_16(self) -> u16 {
         self.low_16() ^ 0x8000
@@ -123,7 +128,7 @@ impl Facts {
 pub(crate) struct History {
     /// Wraps at 2^24.
     pub refused: u32,
-    /// Low bits of the tag of the previous window; those of the own count's: there is none.
+    /// Low bits of the tag of the previous window; those of one that is far away: there is none.
     pub tag: u8,
     pub count: u32,
 }

@@ -260,6 +260,15 @@ fn failure_2_no_slot_is_carried_over_while_windows_turn() {
     });
 }
 
+/// Ends those that run by this clock, also when the test fails.
+struct Stop<'a>(&'a AtomicU64);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
 /// CLUSTER.md 2, failure 7: a slot that grows and shrinks, which the largest value seen makes permanent.
 #[test]
 fn failure_7_the_own_slot_only_grows() {
@@ -270,6 +279,7 @@ fn failure_7_the_own_slot_only_grows() {
     counters.hit(1, Reach::Cluster, &limits, NOW_MS);
     std::thread::scope(|scope| {
         let (counters, clock_ms, total, seen_ms) = (&counters, &clock_ms, &total, &seen_ms);
+        let _stop = Stop(clock_ms);
         for mine in seen_ms {
             scope.spawn(move || {
                 while let now_ms @ 1.. = clock_ms.load(Relaxed) {
@@ -299,7 +309,6 @@ fn failure_7_the_own_slot_only_grows() {
             }
             clock_ms.store(NOW_MS + 400 * step, Relaxed);
         }
-        clock_ms.store(0, Relaxed);
     });
     assert!(total.load(Relaxed) > 200);
 }
