@@ -23,6 +23,7 @@ mod sketch;
 pub mod strict;
 mod table;
 mod terms;
+mod vacancy;
 mod view;
 mod word;
 

@@ -1,8 +1,12 @@
 //! All counters: which line is whose, and what goes when there is no place.
 //!
-//! Looking a counter up takes no lock. Giving a line to a new key, and taking it back, happens under its shard's. Memory
-//! is bounded: lines are made in chunks when first needed, up to the capacity, and used again from then on. When all are
-//! in use, a new key gets the line of a window that ended, else of the least full one of a sample; of one that is half
+//! Looking a counter up takes no lock. Giving a line to a new key, and taking it back, happens under its shard's. A key
+//! has two lines side by side where it is at home, and gets one of them when it is free, as it mostly is; so most hits
+//! read main memory once, in the line, and not first in the index. Homes lie in the first part of the shard, which
+//! doubles when it fills up: a few counters take little memory, and those that were there before are found by the index.
+//!
+//! Memory is bounded: lines are made in chunks when first needed, up to the capacity, and used again from then on. When
+//! all are in use, a new key gets the line of a window that ended, else of the least full one of a sample; of one that is half
 //! full never, so that a flood of keys pushes out mostly itself and frees nobody who is near the limit. When
 //! the sample holds none but such, there is no place, and the sketch decides. (The oldest goes first lost: a flood is
 //! younger than those it wants to push out.)
@@ -13,6 +17,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,11 +30,14 @@ use crate::counter::index::Index;
 use crate::counter::index::LINES_MAX;
 use crate::counter::line::Line;
 use crate::counter::names::Names;
+use crate::counter::vacancy::Vacancy;
 
 const SHARDS_MAX: usize = 64;
 /// A shard is worth having from this many lines on.
 const SHARD_LINES: usize = 1 << 14;
 const CHUNK: usize = 1 << 10;
+/// So many lines are homes from the beginning.
+const HOMES_MIN: u32 = CHUNK as u32;
 /// Of so many lines the least full one goes, and so often another sample is taken before there is no place.
 const SAMPLE: u32 = 16;
 const SAMPLES: usize = 6;
@@ -49,6 +57,8 @@ struct Shard {
     index: Index,
     chunks: Box<[OnceLock<Box<[Line]>>]>,
     capacity: usize,
+    /// Lines among which keys are at home, a power of two.
+    homes: AtomicU32,
     len: AtomicUsize,
     keeper: Mutex<Keeper>,
 }
@@ -56,8 +66,8 @@ struct Shard {
 /// Which lines of a shard are free.
 #[derive(Debug, Default)]
 struct Keeper {
-    free: Vec<u32>,
-    /// Lines that were ever used.
+    vacancy: Vacancy,
+    /// No line from here on was ever used.
     used: u32,
     sweep: u32,
     sample: u32,
@@ -94,10 +104,10 @@ impl Table {
             Some(line) => line,
             None => {
                 self.sweep(shard, &mut keeper, SWEEP, now_ms);
-                let line = self.place(shard, &mut keeper, now_ms)?;
-                let used = keeper.used.max(line + 1);
+                let line = self.place(shard, &mut keeper, key, now_ms)?;
                 shard.index.reserve(shard.len.load(Relaxed), shard.keys(keeper.used));
-                keeper.used = used;
+                keeper.used = keeper.used.max(line + 1);
+                keeper.vacancy.take(line);
                 shard.line(line)?.start(key, window, room, reach);
                 shard.index.insert(key, line);
                 shard.len.fetch_add(1, Relaxed);
@@ -192,18 +202,17 @@ impl Table {
         (shard as usize + 1 < self.shards.len()).then_some((shard + 1) << 24)
     }
 
-    /// A free line of the shard.
-    fn place(&self, shard: &Shard, keeper: &mut Keeper, now_ms: u64) -> Option<u32> {
-        if keeper.free.is_empty() && keeper.used as usize >= shard.capacity {
+    /// A free line of the shard, of the key's home if there is one.
+    fn place(&self, shard: &Shard, keeper: &mut Keeper, key: u64, now_ms: u64) -> Option<u32> {
+        if shard.len.load(Relaxed) >= shard.capacity {
             self.evict(shard, keeper, now_ms);
         }
-        if let Some(line) = keeper.free.pop() {
-            return Some(line);
-        }
-        ((keeper.used as usize) < shard.capacity).then(|| {
-            shard.make(keeper.used);
-            keeper.used
-        })
+        let home = shard.settle(key);
+        let capacity = shard.capacity as u32;
+        let near = [home, home ^ 1].into_iter().find(|line| *line < capacity && keeper.vacancy.is_free(*line));
+        let line = near.or_else(|| keeper.vacancy.any(capacity))?;
+        shard.make(line);
+        Some(line)
     }
 
     fn evict(&self, shard: &Shard, keeper: &mut Keeper, now_ms: u64) {
@@ -254,13 +263,18 @@ impl Table {
             return false;
         }
         shard.index.remove(key, number, |line| shard.line(line).map_or(0, Line::key));
-        keeper.free.push(number);
+        keeper.vacancy.give(number);
         shard.len.fetch_sub(1, Relaxed);
         if named {
             self.names.remove(key);
         }
         true
     }
+}
+
+/// The largest power of two that is not more than `lines`, at least two.
+fn pairs(lines: usize) -> u32 {
+    1 << lines.max(2).ilog2()
 }
 
 /// How full a line is that may be given away, and its own word as it was then.
@@ -281,6 +295,7 @@ impl Shard {
             index: Index::new(capacity),
             chunks: (0..capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             capacity,
+            homes: AtomicU32::new(HOMES_MIN.min(pairs(capacity))),
             len: AtomicUsize::new(0),
             keeper: Mutex::default(),
         }
@@ -288,7 +303,31 @@ impl Shard {
 
     #[inline]
     fn find(&self, key: u64) -> Option<u32> {
+        let home = self.home(key);
+        // Both are read before either is looked at: one wait for memory.
+        let [here, beside] = [home, home ^ 1].map(|line| self.line(line).map_or(0, Line::key));
+        if here == key {
+            return Some(home);
+        }
+        if beside == key {
+            return Some(home ^ 1);
+        }
         self.index.find(key, |line| self.line(line).is_some_and(|line| line.key() == key))
+    }
+
+    /// Where the key is at home, if it came when as many lines as now were homes.
+    #[inline]
+    fn home(&self, key: u64) -> u32 {
+        (key >> 32) as u32 & (self.homes.load(Relaxed) - 1)
+    }
+
+    /// The same for a key that comes now. Under the lock.
+    fn settle(&self, key: u64) -> u32 {
+        let homes = self.homes.load(Relaxed);
+        if 4 * self.len.load(Relaxed) >= 3 * homes as usize && homes < pairs(self.capacity) {
+            self.homes.store(2 * homes, Relaxed);
+        }
+        self.home(key)
     }
 
     #[inline]
