@@ -144,7 +144,7 @@ pub struct Tally {
     owed: BTreeSet<String>,
     owed_ms: u64,
     asks: rejoin::Asks,
-    answers: BTreeSet<String>,
+    answers: rejoin::Answers,
     guard_until_ms: u64,
     boot_ms: u64,
     budget: flush::Budget,
@@ -175,7 +175,7 @@ impl Tally {
             owed: BTreeSet::new(),
             owed_ms: 0,
             asks: rejoin::Asks::new(now_ms),
-            answers: BTreeSet::new(),
+            answers: rejoin::Answers::default(),
             guard_until_ms: now_ms + GUARD_MS,
             boot_ms: now_ms,
             budget: flush::Budget::new(options.budget_per_s, now_ms),
@@ -195,7 +195,10 @@ impl Tally {
     pub fn on(&mut self, input: Input, now_ms: u64) {
         match input {
             Input::Connected { peer, incarnation } => self.connected(peer, incarnation, now_ms),
-            Input::Disconnected { peer } => self.sources.disconnect(&peer),
+            Input::Disconnected { peer } => {
+                self.answers.forget(&peer);
+                self.sources.disconnect(&peer);
+            }
             Input::Gone { peer } => self.sources.gone(&peer, now_ms),
             Input::Rtt { peer, rtt_ms } => {
                 if let Some(source) = self.sources.peer_mut(&peer) {
@@ -204,7 +207,7 @@ impl Tally {
             }
             Input::Counts { peer, counts } => self.hear(&peer, counts, now_ms),
             Input::CountsPull { peer } => {
-                self.answers.insert(peer);
+                self.answers.ask(peer);
             }
             Input::Congested { peer } => {
                 self.owed.insert(peer);
@@ -238,7 +241,7 @@ impl Tally {
                 wake_ms = wake_ms.min(self.due_ms[period]);
             }
         }
-        if !self.owed.is_empty() || !self.answers.is_empty() {
+        if !self.owed.is_empty() || self.answers.is_due() {
             wake_ms = wake_ms.min(self.owed_ms.max(self.looked_ms + URGENT_MS));
         }
         wake_ms = wake_ms.min(self.asks.wake_ms());
@@ -250,6 +253,7 @@ impl Tally {
     }
 
     fn connected(&mut self, peer: String, incarnation: u64, now_ms: u64) {
+        self.answers.forget(&peer);
         if self.sources.connect(&peer, incarnation, now_ms).is_some() {
             self.asks.connected();
             self.owed.insert(peer);

@@ -4,6 +4,8 @@
 //! the one that this one replaces, only others know: two near peers are asked for it. Asking everybody lost: thirty-four
 //! donors would send the same.
 
+use std::collections::BTreeSet;
+
 use tidegate_proto::demand;
 use tidegate_proto::frame::{CountsPull, Frame, Slot};
 
@@ -24,6 +26,34 @@ pub struct Asks {
     over_ms: u64,
     asked: usize,
     somebody: bool,
+}
+
+/// What peers asked. One is answered once on a connection: an answer takes a look at everything.
+#[derive(Debug, Default)]
+pub struct Answers {
+    due: BTreeSet<String>,
+    asked: BTreeSet<String>,
+}
+
+impl Answers {
+    pub fn ask(&mut self, peer: String) {
+        if self.asked.insert(peer.clone()) {
+            self.due.insert(peer);
+        }
+    }
+
+    /// A connection began or ended.
+    pub fn forget(&mut self, peer: &str) {
+        self.asked.remove(peer);
+    }
+
+    pub fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.due).into_iter().collect()
+    }
 }
 
 impl Asks {
@@ -51,8 +81,8 @@ impl Tally {
             let counts = self.everything(now_ms).into_counts(now_ms, ALL_PERIODS);
             self.say(owed, counts, false, &mut outputs);
         }
-        if !self.answers.is_empty() {
-            let asked: Vec<String> = std::mem::take(&mut self.answers).into_iter().collect();
+        if self.answers.is_due() {
+            let asked = self.answers.take();
             let gone = self.of_the_gone();
             if !gone.is_empty() {
                 self.say(asked, gone.into_counts(now_ms, 0), false, &mut outputs);

@@ -127,3 +127,31 @@ fn a_flood_is_told_whole_in_the_end() {
     assert_eq!(told.len() as u64, MANY);
     assert!(most <= (1 << 20) / 14, "more than a second's budget at once: {most}");
 }
+
+#[test]
+fn a_peer_that_asks_again_and_again_is_answered_once_for_each_connection() {
+    let mut pair = Pair::new();
+    pair.run(1_500, |_| {});
+    for _ in 0..7 {
+        assert!(pair.hit(1, Period::Minute, 10.0));
+    }
+    pair.run(1_400, |_| {});
+    let (tally, mut now_ms) = (&mut pair.nodes[0].0, pair.now_ms);
+    // The process that counted is gone; the next one of that node asks.
+    for incarnation in [2, 3] {
+        let peer = || "b".to_owned();
+        tally.on(Input::Disconnected { peer: peer() }, now_ms);
+        tally.on(Input::Connected { peer: peer(), incarnation }, now_ms);
+        let mut answers = 0;
+        for _ in 0..20 {
+            tally.on(Input::CountsPull { peer: peer() }, now_ms);
+            now_ms += 50;
+            for Output::Send { frame, .. } in tally.poll(now_ms) {
+                let Frame::Counts(counts) = frame else { continue };
+                let of_the_gone = |group: &Group| group.source == Some((peer(), 1)) && group.slots[0].count == 7;
+                answers += usize::from(counts.groups.iter().any(of_the_gone));
+            }
+        }
+        assert_eq!(answers, 1, "incarnation {incarnation}");
+    }
+}
