@@ -246,7 +246,8 @@ pub struct Ask {
     pub window: u32,
     /// How many hits the limit admits in a window, as the sender knows it.
     pub room: u64,
-    /// Rights that would be of use.
+    /// Rights that would be of use, cumulative: with all that this process of the receiver ever gave to this process of the
+    /// sender in this window. So an ask that is repeated is not answered twice.
     pub wish: u64,
     /// The sender's, and the receiver's as the sender knows it: an ask for another process is not answered.
     pub incarnation: u64,
@@ -270,6 +271,8 @@ pub struct Grant {
     pub donor_incarnation: u64,
     /// Rights that the sender has left for itself.
     pub spare: u64,
+    /// Member 0: the limit, 8 bytes little-endian; the receiver may not know the counter, as the sender leaves and hands
+    /// over what it held.
     #[serde(deserialize_with = "more")]
     pub more: More,
 }

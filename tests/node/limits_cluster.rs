@@ -26,15 +26,15 @@ const SLOT_LEN: f64 = 12.0;
 
 /// What requests came to at one node.
 #[derive(Clone, Copy, Debug, Default)]
-struct Outcome {
-    admitted: u64,
-    refused: u64,
+pub struct Outcome {
+    pub admitted: u64,
+    pub refused: u64,
     /// No answer, or the node was not there.
-    lost: u64,
+    pub lost: u64,
 }
 
 /// Regions with this configuration of `rate-limiting` in front of a backend.
-fn regions(count: usize, backend: &Backend, config: Value) -> Fleet {
+pub fn regions(count: usize, backend: &Backend, config: Value) -> Fleet {
     let fleet = Fleet::start(count, |_| vec![("nginx_worker_processes".to_owned(), "1".to_owned())]);
     fleet.relay.set_all(Link::delayed(WAY_MS));
     let add = |target: &str, body: Value| {
@@ -52,16 +52,16 @@ fn regions(count: usize, backend: &Backend, config: Value) -> Fleet {
 }
 
 /// A counter for each name in a header; requests without it have one of their own.
-fn by_name(period: &str, limit: u64) -> Value {
+pub fn by_name(period: &str, limit: u64) -> Value {
     json!({ period: limit, "policy": "cluster", "limit_by": "header", "header_name": "X-Who" })
 }
 
-fn unix() -> Duration {
+pub fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 /// Waits for the start of a window so long, just after it; answers where it starts.
-fn next_window(length: Duration) -> Duration {
+pub fn next_window(length: Duration) -> Duration {
     let start = Duration::from_secs((unix().as_secs() / length.as_secs() + 1) * length.as_secs());
     thread::sleep(start.saturating_sub(unix()) + Duration::from_millis(2));
     start
@@ -88,7 +88,7 @@ fn offer(fleet: &Fleet, per_s: f64, until: Duration) -> Vec<Outcome> {
     })
 }
 
-fn ask(client: &mut Client, who: &str, outcome: &mut Outcome) {
+pub fn ask(client: &mut Client, who: &str, outcome: &mut Outcome) {
     let headers = [("X-Who".to_owned(), who.to_owned())];
     match client.request("GET", "/", &headers, b"", PATIENCE).map(|answer| answer.status) {
         Ok(200) => outcome.admitted += 1,
@@ -98,7 +98,7 @@ fn ask(client: &mut Client, who: &str, outcome: &mut Outcome) {
     }
 }
 
-fn total(outcomes: &[Outcome]) -> Outcome {
+pub fn total(outcomes: &[Outcome]) -> Outcome {
     outcomes.iter().fold(Outcome::default(), |sum, one| Outcome {
         admitted: sum.admitted + one.admitted,
         refused: sum.refused + one.refused,

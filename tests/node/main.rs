@@ -21,3 +21,4 @@ mod relay;
 mod scenario;
 mod scenarios;
 mod store;
+mod strict;

@@ -4,6 +4,7 @@
 
 use crate::admin::limits::Mode;
 use crate::admin::metrics::Page;
+use crate::cluster::core::rights::Standing;
 use crate::cluster::core::view::LimitFigures;
 
 pub(crate) fn render(page: &mut Page, figures: &LimitFigures, mode: &Mode) {
@@ -53,9 +54,22 @@ fn exchange(page: &mut Page, figures: &LimitFigures) {
     gauge(page, "tidegate_limits_stale_peers", "Peers that were not heard in time.", figures.stale_peers.into());
     page.family("tidegate_limits_clock_offset_seconds", "gauge", "The correction of this node's clock.");
     page.sample("tidegate_limits_clock_offset_seconds", "", figures.offset_ms as f64 / 1000.0);
+    strict(page, figures);
+}
+
+fn strict(page: &mut Page, figures: &LimitFigures) {
     page.family("tidegate_limits_rights_total", "counter", "Rights of strict limits that moved between nodes.");
     page.sample("tidegate_limits_rights_total", "direction=\"given\"", figures.strict_given);
     page.sample("tidegate_limits_rights_total", "direction=\"taken\"", figures.strict_taken);
+    let what = "The part of each strict limit that this node holds when a window begins, 0 to 1.";
+    page.family("tidegate_limits_strict_share", "gauge", what);
+    page.sample("tidegate_limits_strict_share", "", figures.strict_share);
+    let what = "1 for how it stands with this node's strict limits: skewed is suspended, alone and settled are well.";
+    page.family("tidegate_limits_strict_standing", "gauge", what);
+    for name in Standing::NAMES {
+        let labels = format!("standing=\"{name}\"");
+        page.sample("tidegate_limits_strict_standing", &labels, u64::from(name == figures.strict_standing));
+    }
 }
 
 fn total(page: &mut Page, name: &str, what: &str, count: u64) {

@@ -217,6 +217,8 @@ async fn what_limits_decided_is_measured() {
         strict_given: 17,
         strict_taken: 18,
         strict_refused: 19,
+        strict_standing: "settled",
+        strict_share: 0.25,
     };
     let page = String::from_utf8(node.ask("GET /metrics", Value::Null).await.body.to_vec()).unwrap();
     for line in [
@@ -239,6 +241,9 @@ async fn what_limits_decided_is_measured() {
         "rights_total{direction=\"given\"} 17",
         "rights_total{direction=\"taken\"} 18",
         "refused_strict_total 19",
+        "strict_share 0.25",
+        "strict_standing{standing=\"skewed\"} 0",
+        "strict_standing{standing=\"settled\"} 1",
     ] {
         assert!(page.lines().any(|given| given.strip_prefix("tidegate_limits_") == Some(line)), "{line}\n{page}");
     }

@@ -7,6 +7,7 @@ mod crud;
 mod declarative;
 mod health;
 mod hostile;
+mod strict;
 mod transport;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tidegate_proto::Vector;
 
+use crate::cluster::core::rights::Standing;
 use crate::cluster::core::view::{Cluster, Figures, LimitFigures, LimitRow, Member, View, keep_fullest};
 use crate::counter::{Counters, Cursor, Window};
 
@@ -42,7 +43,12 @@ impl Cluster for Solo {
     }
 
     fn figures(&self) -> Figures {
-        Figures { limits: LimitFigures::of_counters(&self.counters.figures()), ..Figures::default() }
+        let limits = LimitFigures {
+            strict_standing: Standing::Alone.name(),
+            strict_share: self.counters.strict().share((self.unix_ms)() / 1000).part(),
+            ..LimitFigures::of_counters(&self.counters.figures())
+        };
+        Figures { limits, ..Figures::default() }
     }
 
     fn limits(&self, max: usize) -> Vec<LimitRow> {

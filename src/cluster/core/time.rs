@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// The largest correction, ms.
 pub const OFFSET_MAX_MS: i64 = 500;
+/// How much nearer than that a clock comes before it counts as near again.
+const RETURN_MS: i64 = 100;
 /// How fast the correction moves: ms per second.
 const SLEW_PER_S: i64 = 20;
 /// A sample counts for so long.
@@ -74,6 +76,12 @@ impl Offsets {
         self.median_ms()
     }
 
+    /// Whether the clock is further off than the correction goes. Once it is, it has to come back by some more, so that a
+    /// clock at the edge does not make this change to and fro.
+    pub fn is_skewed(&self, was: bool) -> bool {
+        self.skew_ms().abs() > if was { OFFSET_MAX_MS - RETURN_MS } else { OFFSET_MAX_MS }
+    }
+
     fn median_ms(&self) -> i64 {
         let best = |samples: &Vec<Sample>| samples.iter().min_by_key(|sample| sample.rtt_ms).map(|best| best.offset_ms);
         let mut offsets: Vec<i64> = self.peers.values().filter_map(best).collect();
@@ -111,6 +119,22 @@ mod tests {
         }
         assert_eq!(offsets.offset_ms(10_000_000), OFFSET_MAX_MS);
         assert_eq!(offsets.skew_ms(), 90_000);
+    }
+
+    #[test]
+    fn a_clock_beyond_the_correction_is_skewed_until_it_is_well_within() {
+        let skewed = |offset_ms: i64, was: bool| {
+            let mut offsets = Offsets::default();
+            for peer in ["a", "b"] {
+                offsets.on_sample(peer, offset_ms, 5, 1_000);
+            }
+            offsets.is_skewed(was)
+        };
+        for sign in [-1, 1] {
+            let told = [400, 401, 500, 501].map(|ms| (skewed(sign * ms, false), skewed(sign * ms, true)));
+            assert_eq!(told, [(false, false), (false, true), (false, true), (true, true)]);
+        }
+        assert!(!Offsets::default().is_skewed(true));
     }
 
     #[test]

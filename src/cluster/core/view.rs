@@ -178,6 +178,10 @@ pub struct LimitFigures {
     pub strict_given: u64,
     pub strict_taken: u64,
     pub strict_refused: u64,
+    /// How it stands with this node's part of strict limits, one of `rights::Standing::NAMES`.
+    pub strict_standing: &'static str,
+    /// The part of each strict limit that is this node's in windows that begin now, 0 to 1.
+    pub strict_share: f64,
 }
 
 impl LimitFigures {

@@ -64,6 +64,7 @@ pub struct Task {
     peers: BTreeMap<String, bool>,
     strict: strict::Options,
     in_use: bool,
+    skewed: bool,
     /// How a write of what strict limits promised went.
     kept: (mpsc::Sender<rights::Input>, mpsc::Receiver<rights::Input>),
     looked: Instant,
@@ -94,9 +95,16 @@ impl Exchange {
 
     pub fn figures(&self) -> LimitFigures {
         let offset_ms = self.offset_ms.load(Ordering::Relaxed);
-        let moved = self.rights(|rights| rights.figures());
-        let (strict_given, strict_taken) = (moved.given, moved.taken);
-        LimitFigures { offset_ms, strict_given, strict_taken, ..self.tally(|tally| tally.figures(self.now_ms())) }
+        let (moved, standing, share) =
+            self.rights(|rights| (rights.figures(), rights.standing().name(), rights.share(self.now())));
+        LimitFigures {
+            offset_ms,
+            strict_given: moved.given,
+            strict_taken: moved.taken,
+            strict_standing: standing,
+            strict_share: share,
+            ..self.tally(|tally| tally.figures(self.now_ms()))
+        }
     }
 
     /// Cluster time.
@@ -130,7 +138,18 @@ impl Task {
         let offsets = Offsets::default();
         let kept = mpsc::channel(1);
         let peers = BTreeMap::new();
-        Self { exchange, shared, offsets, peers, strict, in_use: false, kept, looked: now, measure_at: now }
+        Self {
+            exchange,
+            shared,
+            offsets,
+            peers,
+            strict,
+            in_use: false,
+            skewed: false,
+            kept,
+            looked: now,
+            measure_at: now,
+        }
     }
 
     /// Until `stop`.
@@ -278,6 +297,11 @@ impl Task {
         let offset_ms = self.offsets.offset_ms(unix_ms());
         self.exchange.offset_ms.store(offset_ms, Ordering::Relaxed);
         self.exchange.counters.set_offset_ms(offset_ms);
+        let skewed = self.offsets.is_skewed(self.skewed);
+        if std::mem::replace(&mut self.skewed, skewed) != skewed {
+            self.strict(rights::Input::Skewed(skewed));
+            self.look();
+        }
         let connected = self.peers.iter().filter(|(_, connected)| **connected).map(|(peer, _)| peer.clone());
         connected.collect::<Vec<_>>().iter().for_each(|peer| self.tell_rtt(peer));
         self.bury();
@@ -312,6 +336,7 @@ impl Task {
     fn drain(&mut self, drained: oneshot::Sender<()>) {
         self.feed(Input::Drain);
         self.look();
+        self.strict(rights::Input::Leaving);
         let _ = drained.send(());
     }
 

@@ -83,6 +83,10 @@ pub fn heard(said: &Said) -> Vec<Input> {
 pub fn log(standing: &Standing, in_use: bool) {
     match standing {
         Standing::Alone => {}
+        Standing::Skewed if !in_use => {}
+        Standing::Skewed => {
+            tracing::error!("strict limits refuse everything here: this node's clock is too far from its peers'");
+        }
         Standing::Unsaid if !in_use => {}
         Standing::Unsaid => tracing::warn!("strict limits refuse everything: no weights say what part is whose"),
         Standing::NewDisk { epoch } => {

@@ -98,7 +98,7 @@ pub struct Figures {
     pub refused: u64,
     /// Refused because there was no place for a further counter.
     pub crowded: u64,
-    /// Refused because the window may not be opened yet, or not again.
+    /// Refused because the window may not be opened yet, or not again, or because the node is suspended.
     pub closed: u64,
     pub lines: u64,
 }
@@ -167,6 +167,18 @@ impl Strict {
         }
     }
 
+    /// While suspended every hit is refused. What this node holds stays, and can be given to peers.
+    pub fn suspend(&self, suspended: bool) {
+        for shard in &self.shards {
+            lock(shard).suspended = suspended;
+        }
+    }
+
+    /// The share in windows that start then.
+    pub fn share(&self, start_s: u64) -> Share {
+        self.shards.first().map_or(Share::NONE, |shard| lock(shard).terms.share(start_s))
+    }
+
     /// Whether a hit was refused since the last call because its window may not be opened yet.
     pub fn was_wanted(&self) -> bool {
         self.wanted.swap(false, Ordering::AcqRel)
@@ -193,6 +205,12 @@ impl Strict {
     /// One window of a counter, if this node has opened it.
     pub fn held(&self, key: u64, window: Window) -> Option<Held> {
         self.shard_by(key, window.period).held(key, window)
+    }
+
+    /// Makes sure that a window is open, with `room` as its limit if it was not. `false`: it may not be opened, or there is
+    /// no place.
+    pub fn open(&self, key: u64, window: Window, room: u64) -> bool {
+        self.shard_by(key, window.period).open(key, window, room.min(ROOM_MAX)).is_ok()
     }
 
     /// Rights received from a peer, beside those received before. `false`: this window is not open here, and what was

@@ -27,6 +27,8 @@ const NAMED_FROM: u64 = 8;
 
 pub(crate) struct Shard {
     pub terms: Terms,
+    /// Nothing is admitted, whatever is held.
+    pub suspended: bool,
     pub figures: Figures,
     /// Keys are keyed hashes already: nobody outside can aim two at one place.
     lines: HashMap<u64, Line, FixedState>,
@@ -57,16 +59,18 @@ struct Line {
 }
 
 /// Why a window cannot be had.
-enum Closed {
+pub(crate) enum Closed {
     Early,
     Late,
     Crowded,
+    Suspended,
 }
 
 impl Shard {
     pub fn new(capacity: usize) -> Shard {
         Shard {
             terms: Terms::default(),
+            suspended: false,
             figures: Figures::default(),
             lines: HashMap::default(),
             changed: Vec::new(),
@@ -110,7 +114,9 @@ impl Shard {
             return false;
         }
         // The one subject per period whose key is another's would be looked for in another shard by peers.
-        let open = if Counters::subject_of(key, window.period) == subject {
+        let open = if self.suspended {
+            Err(Closed::Suspended)
+        } else if Counters::subject_of(key, window.period) == subject {
             self.open(key, window, room)
         } else {
             Err(Closed::Crowded)
@@ -120,7 +126,7 @@ impl Shard {
             Err(closed) => {
                 outcome.early |= matches!(closed, Closed::Early);
                 match closed {
-                    Closed::Early | Closed::Late => self.figures.closed += 1,
+                    Closed::Early | Closed::Late | Closed::Suspended => self.figures.closed += 1,
                     Closed::Crowded => self.figures.crowded += 1,
                 }
                 verdict.usage.push(room);
@@ -230,7 +236,7 @@ impl Shard {
     }
 
     /// Makes sure that a window is there: the only place where base rights come from.
-    fn open(&mut self, key: u64, window: Window, room: u64) -> Result<(), Closed> {
+    pub fn open(&mut self, key: u64, window: Window, room: u64) -> Result<(), Closed> {
         let crowded = self.lines.len() >= self.capacity;
         let line = self.lines.get_mut(&key);
         let (windows, floor) = line.as_ref().map_or((&[][..], None), |line| (&line.windows[..], line.floor));

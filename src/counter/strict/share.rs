@@ -35,6 +35,11 @@ impl Share {
         (self.from, self.to)
     }
 
+    /// Its part of the whole, 0 to 1.
+    pub fn part(self) -> f64 {
+        f64::from(self.to - self.from) / f64::from(CYCLE)
+    }
+
     /// What is in both.
     pub fn meet(self, other: Share) -> Share {
         Share::new(self.from.max(other.from), self.to.min(other.to))

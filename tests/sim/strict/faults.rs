@@ -26,6 +26,16 @@ pub enum Fault {
         pause_ms: u64,
         new_disk: bool,
     },
+    /// A node is told to stop, hands over what it holds, and starts again.
+    Stop {
+        node: usize,
+        pause_ms: u64,
+    },
+    /// Its clock is found to be far off, or near again, rightly or not.
+    Skewed {
+        node: usize,
+        skewed: bool,
+    },
     /// The clock jumps.
     Clock {
         node: usize,
@@ -66,15 +76,17 @@ pub fn plan(seed: u64, until_ms: u64) -> Vec<(u64, Fault)> {
         faults.push((at_ms, Fault::Heal));
         faults.push((at_ms, Fault::Network { loss: 0.0, duplication: 0.1, delay_ms: 60 }));
         faults.extend((0..NODES).map(|node| (at_ms, Fault::Disk { node, fails: false })));
+        faults.extend((0..NODES).map(|node| (at_ms, Fault::Skewed { node, skewed: false })));
         // Now and then somebody is restarted and the weights change while nothing else is wrong.
         let quiet_ms = random.between(5_000, 45_000);
         for part in 1..4 {
-            let pick = random.below(3);
+            let pick = random.below(4);
             let parts = std::array::from_fn(|_| random.between(0, 5));
             let node = random.below(NODES);
             match pick {
                 0 => faults.push((at_ms + quiet_ms / 4 * part, Fault::Weights { node, parts })),
                 1 => faults.push((at_ms + quiet_ms / 4 * part, Fault::Crash { node, pause_ms: 500, new_disk: false })),
+                2 => faults.push((at_ms + quiet_ms / 4 * part, Fault::Stop { node, pause_ms: 500 })),
                 _ => {}
             }
         }
@@ -85,7 +97,7 @@ pub fn plan(seed: u64, until_ms: u64) -> Vec<(u64, Fault)> {
 
 fn fault(random: &mut Random) -> Fault {
     let node = random.below(NODES);
-    match random.below(16) {
+    match random.below(18) {
         0 | 1 => {
             let side = std::array::from_fn(|_| random.chance(0.5));
             Fault::Cut { side, one_way: random.chance(0.3) }
@@ -101,6 +113,8 @@ fn fault(random: &mut Random) -> Fault {
         10 | 11 => Fault::Weights { node, parts: std::array::from_fn(|_| random.between(0, 5)) },
         12 => Fault::Limit { subject: random.below(4), factor: [0.1, 0.5, 2.0, 5.0][random.below(4)] },
         13 => Fault::Disk { node, fails: random.chance(0.4) },
+        14 => Fault::Stop { node, pause_ms: random.between(1, 5_000) },
+        15 => Fault::Skewed { node, skewed: random.chance(0.5) },
         _ => Fault::Traffic { shares: std::array::from_fn(|_| random.between(0, 9).pow(2)) },
     }
 }

@@ -126,6 +126,26 @@ fn without_faults_the_limit_is_used() {
     assert_used("one node", 300, 2.0, &one(3), 1);
 }
 
+/// A deploy within a window: what the processes that end held is there for those that remain. What a kill takes along
+/// nobody has.
+#[test]
+fn a_rolling_restart_leaves_the_limit_to_be_used() {
+    const LIMIT: u64 = 600;
+    let minute = Limit { period: Period::Minute, limit: LIMIT as f64 };
+    let used_with = |end: fn(usize) -> Fault| {
+        let mut world = World::quiet(minute, regions(3), &[1; 3], LIMIT as f64 * 3.0 / 60_000.0);
+        for node in 0..3 {
+            world.run_until(3 * 60_000 + 3_000 + 6_000 * node as u64);
+            world.strike(&end(node));
+        }
+        used(&mut world, LIMIT, 2).1
+    };
+    let stopped = used_with(|node| Fault::Stop { node, pause_ms: 2_000 });
+    let killed = used_with(|node| Fault::Crash { node, pause_ms: 2_000, new_disk: false });
+    println!("three restarts in a minute: {:.2} % of it used; with kills {:.2} %", stopped * 100.0, killed * 100.0);
+    assert!(stopped >= 0.99 && killed < stopped, "{stopped} {killed}");
+}
+
 #[test]
 #[ignore = "35 nodes, in release: cargo test --release --test sim -- --ignored --nocapture strict::"]
 fn over_35_regions_the_limit_is_used() {

@@ -185,6 +185,13 @@ impl World {
                     self.after(*pause_ms, Event::Start { node: *node });
                 }
             }
+            Fault::Stop { node, pause_ms } => {
+                self.put(*node, Input::Leaving);
+                if self.nodes[*node].process.take().is_some() {
+                    self.after(*pause_ms, Event::Start { node: *node });
+                }
+            }
+            Fault::Skewed { node, skewed } => self.put(*node, Input::Skewed(*skewed)),
             Fault::Clock { node, by_ms } => self.nodes[*node].skew_ms += by_ms,
             Fault::Weights { node, parts } => self.reweigh(*node, parts),
             Fault::Limit { subject, factor } => {

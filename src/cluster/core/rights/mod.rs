@@ -68,7 +68,7 @@ use crate::cluster::core::rights::transfer::Transfers;
 use crate::cluster::core::rights::weights::Weights;
 use crate::cluster::core::view::{LimitRow, keep_fullest};
 use crate::counter::Counters;
-use crate::counter::strict::share::{CYCLE, Share};
+use crate::counter::strict::share::Share;
 
 /// The member of `Beat::more` with the sender's promise: 24 bytes, epoch, digest and start, each little-endian.
 pub const PROMISE: u16 = 2;
@@ -124,8 +124,11 @@ pub enum Input {
     Registry(Option<Registry>),
     /// Whether the configuration has strict limits.
     InUse(bool),
-    /// Whether this node's clock is too far from the peers' to tell windows by.
+    /// Whether this node's clock is too far from the peers' to tell windows by. While it is, hits are refused, and what
+    /// this node holds goes to peers that ask.
     Skewed(bool),
+    /// This process takes no more requests and is about to end: what it holds goes to peers.
+    Leaving,
     /// What `Output::Keep` carried is on the disk, or could not be written.
     Kept,
     KeepFailed,
@@ -186,7 +189,12 @@ impl Rights {
             Input::Promise { peer, promise } => self.weights.on_promise(&peer, promise),
             Input::Registry(registry) => self.weights.on_registry(registry, now.cluster_ms / 1000),
             Input::InUse(in_use) => self.in_use = in_use,
-            Input::Skewed(skewed) => self.weights.set_skewed(skewed),
+            Input::Skewed(skewed) => {
+                self.weights.set_skewed(skewed);
+                self.transfers.set_idle(skewed);
+                self.counters.strict().suspend(skewed);
+            }
+            Input::Leaving => return self.transfers.leave(now),
             Input::Kept => {
                 if self.weights.on_kept() {
                     self.counters.strict().set_terms(&self.weights.terms());
@@ -234,8 +242,7 @@ impl Rights {
 
     /// The part of each limit that is this node's in windows that begin now, 0 to 1.
     pub fn share(&self, now: Now) -> f64 {
-        let (from, to) = self.weights.share(now.cluster_ms / 1000).ends();
-        f64::from(to - from) / f64::from(CYCLE)
+        self.weights.share(now.cluster_ms / 1000).part()
     }
 
     pub fn figures(&self) -> Figures {

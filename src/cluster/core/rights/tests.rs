@@ -64,8 +64,16 @@ impl Node {
     }
 
     fn admits(&self, room: u64, ms: u64, times: usize) -> usize {
-        let limits = [Limit { period: Period::Second, limit: room as f64 }];
+        self.admits_per(Period::Second, room, ms, times)
+    }
+
+    fn admits_per(&self, period: Period, room: u64, ms: u64, times: usize) -> usize {
+        let limits = [Limit { period, limit: room as f64 }];
         (0..times).filter(|_| self.counters.hit(5, Reach::Strict, &limits, BEGIN_MS + ms).admitted).count()
+    }
+
+    fn meets(&mut self, peer: &str, ms: u64) {
+        self.rights.on(Input::Connected { peer: peer.to_owned(), incarnation: 1 }, at(ms));
     }
 }
 
@@ -201,6 +209,112 @@ fn rights_move_once_however_often_it_is_said() {
     ] {
         assert!(b.rights.on(Input::Ask { peer: "a".to_owned(), ask: wrong }, at(ms)).is_empty());
     }
+}
+
+/// Two nodes with a half each in the minute that began 2 s ago, connected.
+fn in_a_minute() -> (Node, Node, u64) {
+    let (mut a, mut b) = pair();
+    for ms in [50_000, 56_000, 62_000] {
+        a.poll(ms);
+        b.poll(ms);
+    }
+    a.meets("b", 62_000);
+    b.meets("a", 62_000);
+    (a, b, 62_000)
+}
+
+fn grants(outputs: Vec<Output>) -> Vec<(String, Grant)> {
+    let grant = |output| match output {
+        Output::Send { peer, frame: Frame::Grant(grant) } => Some((peer, grant)),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(grant).collect()
+}
+
+#[test]
+fn who_leaves_hands_over_what_it_holds_once() {
+    let (mut a, mut b, ms) = in_a_minute();
+    let minute = |node: &Node, times| node.admits_per(Period::Minute, 100, ms, times);
+    assert_eq!((minute(&a, 10), a.admits(100, ms, 10)), (10, 10));
+    let given = grants(a.rights.on(Input::Leaving, at(ms)));
+    // A second is over before it is of use to anybody.
+    let [(to, grant)] = &given[..] else { panic!("{given:?}") };
+    assert_eq!((to.as_str(), grant.total, grant.spare, grant.period), ("b", 40, 0, 1));
+    assert!(grants(a.rights.on(Input::Leaving, at(ms))).is_empty());
+    assert_eq!(minute(&a, 10), 0);
+
+    // For another process it is nothing, and what is said without a place for it neither.
+    for wrong in [
+        Grant { incarnation: 7, ..grant.clone() },
+        Grant { window: grant.window + 9, ..grant.clone() },
+        Grant { more: vec![(0, vec![0; 8])], ..grant.clone() },
+        Grant { more: vec![(0, vec![1; 7])], ..grant.clone() },
+        Grant { more: Vec::new(), ..grant.clone() },
+    ] {
+        b.rights.on(Input::Grant { peer: "a".to_owned(), grant: wrong }, at(ms));
+        assert_eq!(b.rights.figures().taken, 0);
+    }
+    for _ in 0..3 {
+        b.rights.on(Input::Grant { peer: "a".to_owned(), grant: grant.clone() }, at(ms));
+    }
+    assert_eq!(minute(&b, 200), 90);
+}
+
+#[test]
+fn what_reaches_a_process_that_leaves_goes_on_to_another() {
+    let (mut a, mut b, ms) = in_a_minute();
+    a.admits_per(Period::Minute, 100, ms, 50);
+    assert_eq!(grants(b.rights.on(Input::Leaving, at(ms))).len(), 0, "b knows of no counter");
+    a.meets("c", ms);
+    a.rights.on(Input::Rtt { peer: "c".to_owned(), rtt_ms: 900.0 }, at(ms));
+    a.rights.on(Input::Rtt { peer: "b".to_owned(), rtt_ms: 1.0 }, at(ms));
+    let frames = a.poll(ms + 10);
+    let Some((_, Frame::Ask(ask))) = frames.iter().find(|(peer, _)| peer == "b") else { panic!("{frames:?}") };
+    assert!(grants(a.rights.on(Input::Leaving, at(ms))).is_empty(), "all is spent");
+    // As it admits nothing itself, it gives all that is wanted.
+    let answered = grants(b.rights.on(Input::Ask { peer: "a".to_owned(), ask: ask.clone() }, at(ms)));
+    let [(_, late)] = &answered[..] else { panic!("{answered:?}") };
+    assert_eq!(late.total, ask.wish.min(50));
+    let on = grants(a.rights.on(Input::Grant { peer: "b".to_owned(), grant: late.clone() }, at(ms)));
+    let [(to, passed)] = &on[..] else { panic!("{on:?}") };
+    assert_eq!((to.as_str(), passed.total), ("c", late.total));
+    // What the other gives back is not sent to and fro.
+    let back = Grant { incarnation: 1, donor_incarnation: 1, ..passed.clone() };
+    assert!(
+        grants(a.rights.on(Input::Grant { peer: "c".to_owned(), grant: back }, at(ms))).iter().all(|(to, _)| to == "b")
+    );
+}
+
+/// CLUSTER.md 2, failure 8: who cannot tell the window admits nothing in it.
+#[test]
+fn a_clock_that_is_far_off_suspends_and_its_rights_go_to_who_asks() {
+    let (mut a, mut b, ms) = in_a_minute();
+    let minute = |node: &Node, times| node.admits_per(Period::Minute, 100, ms, times);
+    assert_eq!((minute(&a, 10), minute(&b, 50)), (10, 50));
+    a.rights.on(Input::Skewed(true), at(ms));
+    let kept = a.disk.clone();
+    assert!(a.poll(ms + 30_000).is_empty(), "it asks for nothing");
+    assert_eq!((minute(&a, 20), a.rights.standing(), &a.disk), (0, Standing::Skewed, &kept));
+    let verdict = {
+        let limits = [Limit { period: Period::Minute, limit: 100.0 }];
+        a.counters.hit(5, Reach::Strict, &limits, BEGIN_MS + ms)
+    };
+    assert_eq!((verdict.admitted, &verdict.usage[..]), (false, &[100][..]));
+
+    minute(&b, 500);
+    let frames = b.poll(ms + 10);
+    let Some((_, Frame::Ask(ask))) = frames.iter().find(|(peer, _)| peer == "a") else { panic!("{frames:?}") };
+    let ask = Ask { wish: 1_000, ..ask.clone() };
+    let answered = grants(a.rights.on(Input::Ask { peer: "b".to_owned(), ask }, at(ms)));
+    let [(_, grant)] = &answered[..] else { panic!("{answered:?}") };
+    assert_eq!(grant.total, 40);
+    b.rights.on(Input::Grant { peer: "a".to_owned(), grant: grant.clone() }, at(ms));
+    assert_eq!(minute(&b, 500), 40);
+
+    a.rights.on(Input::Skewed(false), at(110_000));
+    a.poll(110_000);
+    assert_eq!((a.rights.standing(), a.rights.standing().name()), (Standing::Settled { epoch: 1 }, "settled"));
+    assert_eq!(a.admits_per(Period::Minute, 100, 121_000, 200), 50);
 }
 
 #[test]

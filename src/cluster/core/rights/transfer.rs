@@ -8,6 +8,8 @@
 //! `wish` and `total` are cumulative between two processes in one window: a repeated question is answered with the same
 //! rights, a repeated answer adds nothing.
 
+mod handover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -57,6 +59,9 @@ pub struct Transfers {
     watched: BTreeSet<(u64, Window)>,
     look_ms: u64,
     expire_ms: u64,
+    /// Nothing is admitted here: nothing is asked for, and everything given.
+    idle: bool,
+    leaving: bool,
     pub figures: Figures,
 }
 
@@ -113,8 +118,15 @@ impl Transfers {
             watched: BTreeSet::new(),
             look_ms: 0,
             expire_ms: 0,
+            idle: false,
+            leaving: false,
             figures: Figures::default(),
         }
+    }
+
+    /// Whether this node admits nothing for now.
+    pub fn set_idle(&mut self, idle: bool) {
+        self.idle = idle || self.leaving;
     }
 
     pub fn connected(&mut self, peer: &str, incarnation: u64) {
@@ -169,13 +181,14 @@ impl Transfers {
             line.denied.remove(peer);
         }
         self.figures.given += given.given;
-        vec![self.grant(place, peer, ask.incarnation, total, spare)]
+        vec![self.grant(place, peer, ask.incarnation, total, spare, None)]
     }
 
     /// A peer gave rights, or says what it can spare.
     pub fn granted(&mut self, peer: &str, grant: &Grant, now: Now) -> Vec<Output> {
         let Some(window) = self.window(grant.period, grant.window, now) else { return Vec::new() };
         let place = (grant.key, window);
+        self.welcome(peer, grant, place);
         let Some(line) = self.lines.get_mut(&place).filter(|_| grant.incarnation == self.incarnation) else {
             return Vec::new();
         };
@@ -192,6 +205,10 @@ impl Transfers {
             line.asks.retain(|(other, _)| other != peer);
             line.spare.insert(peer.to_owned(), grant.spare);
             line.passed_over.remove(peer);
+        }
+        if self.leaving {
+            // What was asked for before, or comes from another that leaves.
+            return self.hand_over(place, Some(peer), &mut BTreeMap::new()).into_iter().collect();
         }
         self.consider(place, now).into_iter().collect()
     }
@@ -259,6 +276,9 @@ impl Transfers {
 
     /// Asks for more when that is due.
     fn consider(&mut self, place: (u64, Window), now: Now) -> Option<Output> {
+        if self.idle {
+            return None;
+        }
         let held = self.counters.strict().held(place.0, place.1)?;
         let demand = self.line_mut(place)?.demand.look(&held, now);
         let line = self.lines.get(&place)?;
@@ -341,7 +361,7 @@ impl Transfers {
             let Some(incarnation) = self.peers.get(&peer).map(|known| known.incarnation) else { continue };
             let given = self.lines.get(&place).and_then(|line| line.given.get(&(peer.clone(), incarnation)));
             let total = given.copied().unwrap_or(0);
-            outputs.push(self.grant(place, &peer, incarnation, total, spare));
+            outputs.push(self.grant(place, &peer, incarnation, total, spare, None));
             self.figures.offered += 1;
         }
         // Those that do not answer make room for a question to somebody else.
@@ -350,14 +370,23 @@ impl Transfers {
 
     /// What this node will want itself until the window ends; 0: it is idle.
     fn need(&mut self, place: (u64, Window), now: Now) -> u64 {
-        let Some(held) = self.counters.strict().held(place.0, place.1) else { return 0 };
+        let Some(held) = self.counters.strict().held(place.0, place.1).filter(|_| !self.idle) else { return 0 };
         let Some(line) = self.line_mut(place) else { return u64::MAX };
         let demand = line.demand.look(&held, now);
         let left_ms = (place.1.end_s() * 1000).saturating_sub(now.cluster_ms);
         (demand * left_ms as f64) as u64
     }
 
-    fn grant(&self, (key, window): (u64, Window), peer: &str, incarnation: u64, total: u64, spare: u64) -> Output {
+    /// `room`: the receiver may not know of the counter yet.
+    fn grant(
+        &self,
+        (key, window): (u64, Window),
+        peer: &str,
+        incarnation: u64,
+        total: u64,
+        spare: u64,
+        room: Option<u64>,
+    ) -> Output {
         let grant = Grant {
             key,
             period: window.period as u8,
@@ -366,7 +395,7 @@ impl Transfers {
             incarnation,
             donor_incarnation: self.incarnation,
             spare,
-            more: Vec::new(),
+            more: room.map(handover::member_of).into_iter().collect(),
         };
         Output::Send { peer: peer.to_owned(), frame: Frame::Grant(grant) }
     }

@@ -40,6 +40,8 @@ pub struct Kept {
 pub enum Standing {
     /// A node without a mesh.
     Alone,
+    /// This node's clock is far from its peers': it admits nothing.
+    Skewed,
     /// Nobody said what share this node has: it has none.
     Unsaid,
     /// The registry is older than this node's disk: its epoch has to be raised.
@@ -50,6 +52,23 @@ pub enum Standing {
     Waits { epoch: u64, nodes: Vec<String> },
     /// Promised by all.
     Settled { epoch: u64 },
+}
+
+impl Standing {
+    /// All names, as metrics list them.
+    pub const NAMES: [&str; 7] = ["alone", "skewed", "unsaid", "new_disk", "forgets", "waits", "settled"];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Standing::Alone => "alone",
+            Standing::Skewed => "skewed",
+            Standing::Unsaid => "unsaid",
+            Standing::NewDisk { .. } => "new_disk",
+            Standing::Forgets { .. } => "forgets",
+            Standing::Waits { .. } => "waits",
+            Standing::Settled { .. } => "settled",
+        }
+    }
 }
 
 /// The state of one process.
@@ -164,7 +183,8 @@ impl Weights {
         self.in_use = in_use;
     }
 
-    /// A clock far from the peers' opens no further windows.
+    /// A clock far from the peers' tells no windows: none is opened that was not allowed before, so that a date far ahead
+    /// does not get to the disk.
     pub fn set_skewed(&mut self, skewed: bool) {
         self.skewed = skewed;
     }
@@ -215,6 +235,9 @@ impl Weights {
     }
 
     pub fn standing(&self) -> Standing {
+        if self.skewed {
+            return Standing::Skewed;
+        }
         let Some(registry) = &self.registry else {
             return if self.alone { Standing::Alone } else { Standing::Unsaid };
         };
