@@ -1,7 +1,7 @@
 //! Tidegate: an API gateway that speaks Kong's Admin API. `ARCHITECTURE.md` is the map.
 //!
 //! Modules stand on floors, lower first, and import from lower floors only (`tests/tidy.rs` keeps it so):
-//! `entity` · `router` `balancer` `counter` `listen` · `plugin` `cluster::core` · `snapshot` `store` · `proxy` `cluster`
+//! `pace` · `entity` · `router` `balancer` `counter` `listen` · `plugin` `cluster::core` · `snapshot` `store` · `proxy` `cluster`
 //! `admin` · `node`.
 
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod counter;
 pub mod entity;
 pub mod listen;
 pub mod node;
+pub mod pace;
 pub mod plugin;
 pub mod proxy;
 pub mod router;

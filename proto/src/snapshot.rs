@@ -6,6 +6,7 @@
 //! more than everything else.
 
 use std::fmt;
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +56,18 @@ pub enum Malformed {
 impl Snapshot<'_> {
     /// The snapshot's bytes.
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
-        let mut bytes = vec![SNAPSHOT_VERSION];
-        bincode::serde::encode_into_std_write(self, &mut bytes, codec())
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes the snapshot's bytes, in small pieces: give it a buffer. What was written of a snapshot that turns out to be
+    /// too long is to be thrown away.
+    pub fn write(&self, out: &mut impl Write) -> Result<(), Malformed> {
+        out.write_all(&[SNAPSHOT_VERSION]).map_err(|error| Malformed::Codec(error.to_string()))?;
+        let written = bincode::serde::encode_into_std_write(self, out, codec())
             .map_err(|error| Malformed::Codec(error.to_string()))?;
-        if bytes.len() > SNAPSHOT_LEN_MAX { Err(Malformed::TooLong) } else { Ok(bytes) }
+        if written < SNAPSHOT_LEN_MAX { Ok(()) } else { Err(Malformed::TooLong) }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::admin::reply::{self, Reply};
 use crate::entity::declare::Plugins;
 use crate::entity::form::{self, Pairs};
 use crate::entity::{Doc, Kind};
+use crate::pace;
 
 /// What a client says its body is. Kong: a prefix of the header decides, letter case counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl BadBody {
 
 /// Kong: an empty array counts as an empty object. Anything else that is no object is a 500 there and 400 here.
 fn json_object(body: &[u8]) -> Result<Doc, BadBody> {
-    match serde_json::from_slice(body) {
+    match serde_json::from_reader(pace::reader(body)) {
         Ok(Value::Object(doc)) => Ok(doc),
         Ok(Value::Array(items)) if items.is_empty() => Ok(Doc::new()),
         _ => Err(BadBody::Json),

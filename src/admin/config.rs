@@ -3,6 +3,7 @@
 //! One load at a time; a second one is told to come back. What is refused leaves everything as it was.
 
 use std::fmt::Write;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -20,6 +21,7 @@ use crate::entity::declarative::{self, Invalid, Loaded};
 use crate::entity::declare::Plugins;
 use crate::entity::write::present;
 use crate::entity::{Doc, Entity};
+use crate::pace;
 use crate::store::ledger::Ledger;
 
 const EMPTY_HASH: &str = "00000000000000000000000000000000";
@@ -95,7 +97,7 @@ impl Loader {
             Err(reply) => return reply,
         };
         let hash = match &submission {
-            Submission::Document(doc) => hash_of([json!(doc).to_string().as_bytes()]),
+            Submission::Document(doc) => hash_of_document(doc),
             Submission::Text(text) => hash_of([text.as_ref()]),
         };
         if arguments.check_hash && self.hash(&handles.ledger) == hash {
@@ -111,11 +113,12 @@ impl Loader {
     async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
         let entities = loaded.entities();
         let hash = if entities.is_empty() { EMPTY_HASH.to_owned() } else { hash };
-        let shown = by_id(&entities, &handles.plugins, now_s);
+        let shown = shown(entities.clone(), handles.plugins.clone(), now_s).await;
         match handles.ledger.replace_all(entities).await {
             Ok(revision) => {
                 *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
-                reply::with_revision(reply::json(StatusCode::CREATED, &shown), revision)
+                let shown = shown.unwrap_or_else(|panic| reply::unexpected(&panic));
+                reply::with_revision(shown, revision)
             }
             Err(error) => reply::store_failed(&error),
         }
@@ -170,13 +173,30 @@ fn take_flag(doc: &mut Doc, name: &str) -> bool {
     }
 }
 
-fn by_id(entities: &[Arc<Entity>], plugins: &Plugins, now_s: i64) -> Doc {
-    let mut shown = Doc::new();
-    for entity in entities {
-        let doc = present(entity.kind(), entity.doc(), plugins, now_s);
-        let of_kind = shown.entry(entity.kind().name).or_insert_with(|| json!({}));
-        of_kind[entity.id().to_string()] = Value::Object(doc);
+/// The entities as the answer shows them. Off the runtime's workers, as the check before.
+async fn shown(entities: Vec<Arc<Entity>>, plugins: Plugins, now_s: i64) -> Result<Reply, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(move || reply::created(by_id(&entities, &plugins, now_s))).await
+}
+
+/// `{"KIND":{"ID":{…},…},…}`, written one document after the other: all of them as one tree are a hundred times the
+/// configuration. Entities of a kind come together, as the loader orders them.
+fn by_id(entities: &[Arc<Entity>], plugins: &Plugins, now_s: i64) -> String {
+    let mut shown = String::from("{");
+    for of_kind in entities.chunk_by(|a, b| a.kind() == b.kind()) {
+        let mut separator = if shown.len() > 1 { ",\"" } else { "\"" };
+        for (at, entity) in of_kind.iter().enumerate() {
+            pace::step();
+            let doc = present(entity.kind(), entity.doc(), plugins, now_s);
+            if at == 0 {
+                let _ = write!(shown, "{separator}{}\":{{", entity.kind());
+                separator = "\"";
+            }
+            let _ = write!(shown, "{separator}{}\":{}", entity.id(), Value::Object(doc));
+            separator = ",\"";
+        }
+        shown.push('}');
     }
+    shown.push('}');
     shown
 }
 
@@ -190,6 +210,32 @@ fn busy() -> Reply {
 fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut context = Context::new(&SHA256);
     parts.into_iter().for_each(|part| context.update(part));
+    hash_in(context)
+}
+
+/// Of its JSON text, which is never there as a whole.
+fn hash_of_document(doc: &Doc) -> String {
+    struct Hashing(Context);
+    impl io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashing = Hashing(Context::new(&SHA256));
+    let mut out = pace::writer(&mut hashing);
+    // Neither a map of values nor a hash refuses anything.
+    let _ = serde_json::to_writer(&mut out, doc);
+    let _ = io::Write::flush(&mut out);
+    drop(out);
+    hash_in(hashing.0)
+}
+
+fn hash_in(context: Context) -> String {
     let mut hash = String::with_capacity(32);
     for byte in context.finish().as_ref().iter().take(16) {
         let _ = write!(hash, "{byte:02x}");

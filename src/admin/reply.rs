@@ -57,6 +57,11 @@ pub(crate) fn unsupported_media_type() -> Reply {
     of_type(StatusCode::UNSUPPORTED_MEDIA_TYPE, html, UNSUPPORTED_MEDIA_TYPE)
 }
 
+/// 201 with a body that is JSON already.
+pub(crate) fn created(body: String) -> Reply {
+    of_type(StatusCode::CREATED, JSON, body)
+}
+
 /// No body: 204 and 304.
 pub(crate) fn empty(status: StatusCode) -> Reply {
     let mut reply = Reply::default();

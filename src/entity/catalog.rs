@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::entity::declare::Type;
 use crate::entity::{Change, Doc, Entity, Kind};
+use crate::pace;
 
 /// Every entity at one revision.
 #[derive(Debug, Default)]
@@ -190,6 +191,15 @@ impl Catalog {
         self.revision = revision;
     }
 
+    /// Drops it step by step: of a large one that takes a while.
+    pub fn release(self) {
+        for shelf in self.shelves.into_values() {
+            pace::release(shelf.entities);
+            pace::release(shelf.stamps);
+            pace::release(shelf.keys);
+        }
+    }
+
     fn shelf(&self, kind: Kind) -> Option<&Shelf> {
         self.shelves.get(kind.name)
     }
@@ -201,6 +211,7 @@ impl Catalog {
 
     fn put(&mut self, entity: Arc<Entity>) {
         let (kind, id, doc) = (entity.kind(), entity.id(), entity.doc());
+        pace::step();
         self.remove(kind, id);
         let shelf = self.shelves.entry(kind.name).or_insert_with(|| Shelf::of(kind));
         unique_keys(kind, &doc).into_iter().for_each(|(key, _)| shelf.claim(key.into_boxed_str(), id));

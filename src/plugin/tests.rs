@@ -10,7 +10,7 @@ use crate::entity::write::{Intent, prepare_alone, present};
 fn prepare(plugin: &Value) -> Result<Doc, Rejection> {
     let input = plugin.as_object().unwrap().clone();
     let checked = prepare_alone(Kind::PLUGINS, input, Intent::Insert, &declarations(), 1_764_000_000)?;
-    Ok(present(Kind::PLUGINS, checked.into_doc(), &declarations(), 1_764_000_000))
+    Ok(present(Kind::PLUGINS, checked.doc(), &declarations(), 1_764_000_000))
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn a_field_of_our_own_is_shown_where_somebody_set_it() {
         let stored = stored.map(|config| prepare(&json!({"name": "rate-limiting", "config": config})).unwrap());
         let intent = stored.as_ref().map_or(Intent::Insert, |stored| Intent::Update { stored });
         let checked = prepare_alone(Kind::PLUGINS, input, intent, &declarations(), 1_764_000_000).unwrap();
-        let config = checked.doc()["config"].as_object().unwrap();
+        let doc = checked.doc();
+        let config = doc["config"].as_object().unwrap();
         assert_eq!(config.get("guarantee"), expected.map(Value::from).as_ref(), "{sent}");
     };
     let strict = json!({"minute": 9, "policy": "cluster", "guarantee": "strict"});

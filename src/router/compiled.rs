@@ -21,13 +21,15 @@ use crate::router::priority::Weights;
 const SPLIT: Uuid = Uuid::from_u128(0x7f145bf9_0dce_4f91_98eb_debbce4b9f6b);
 
 /// A rule that is ready to be put into routers, as often as wanted.
+///
+/// Its lists are as long as what is in them: a list that grew as it was collected has place for four, and most have one.
 #[derive(Debug)]
 pub struct Compiled {
     pub(crate) methods: Methods,
-    pub(crate) hosts: Vec<Host>,
-    pub(crate) paths: Vec<Path>,
-    pub(crate) headers: Vec<Condition>,
-    pub(crate) snis: Vec<Name>,
+    pub(crate) hosts: Box<[Host]>,
+    pub(crate) paths: Box<[Path]>,
+    pub(crate) headers: Box<[Condition]>,
+    pub(crate) snis: Box<[Name]>,
     /// What is matched and ranked on its own: one, or more where the paths differ in kind or length.
     pub(crate) groups: SmallVec<[Group; 1]>,
 }
@@ -65,7 +67,7 @@ const OTHER: u16 = 1 << 15;
 #[derive(Debug)]
 pub(crate) struct Methods {
     bits: u16,
-    others: Vec<Box<str>>,
+    others: Box<[Box<str>]>,
 }
 
 /// What of a path matched.
@@ -124,7 +126,7 @@ impl Path {
 impl Methods {
     fn parse(methods: &[String]) -> Methods {
         if methods.is_empty() {
-            return Methods { bits: u16::MAX, others: Vec::new() };
+            return Methods { bits: u16::MAX, others: Box::default() };
         }
         let bits = methods.iter().fold(0, |bits, method| bits | Methods::bit(method));
         let others = methods.iter().filter(|method| Methods::bit(method) == OTHER);
@@ -161,10 +163,10 @@ fn parse(rule: &Rule) -> Result<Compiled, String> {
     if fields == 0 {
         return Err("nothing to match on".to_owned());
     }
-    let hosts: Vec<Host> = rule.hosts.iter().map(|host| Host::parse(host)).collect();
+    let hosts: Box<[Host]> = rule.hosts.iter().map(|host| Host::parse(host)).collect();
     let plain_hosts = !hosts.is_empty() && hosts.iter().all(|host| matches!(host.name, Name::Plain(_)));
     let weights = Weights { fields, plain_hosts, headers: rule.headers.len(), path: PathWeight::Absent };
-    let paths = rule.paths.iter().map(|path| parse_path(path)).collect::<Result<Vec<_>, _>>()?;
+    let paths = rule.paths.iter().map(|path| parse_path(path)).collect::<Result<Box<[_]>, _>>()?;
     let groups = split(rule, &paths, weights);
     Ok(Compiled {
         methods: Methods::parse(&rule.methods),

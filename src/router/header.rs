@@ -18,7 +18,7 @@ const LINES: usize = 100;
 pub(crate) struct Condition {
     /// Lower case, with `-` for `_`.
     pub name: HeaderName,
-    pub values: Vec<Value>,
+    pub values: Box<[Value]>,
 }
 
 /// A value that a header may have.

@@ -41,6 +41,7 @@ use http::HeaderMap;
 use regex::bytes::Captures;
 use uuid::Uuid;
 
+use crate::pace;
 use crate::router::bucket::Bucket;
 use crate::router::bucket::Content;
 use crate::router::compiled::Compiled;
@@ -187,6 +188,7 @@ impl Router {
 
 impl Draft {
     fn set(&mut self, slot: usize, rule: Option<Arc<Compiled>>) {
+        pace::step();
         if let Some(before) = self.router.rules.at(slot).cloned() {
             for (name, prefix) in before.groups.iter().flat_map(|group| ways(&before, group)) {
                 self.change(name, prefix, |bucket| bucket.remove(prefix, number(slot)));

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use tidegate_proto::Revision;
 
 use crate::entity::Kind;
+use crate::pace;
 use crate::plugin::chain::Chain;
 use crate::plugin::directory::{Directory, KeyHolder, Principal};
 use crate::plugin::roster::{Place, Roster};
@@ -82,12 +83,14 @@ impl Workshop {
     fn link_keys(&mut self) {
         let mut directory = Directory::default();
         for principal in self.consumers.made() {
+            pace::step();
             if let Some(username) = &principal.username {
                 directory.consumers_by_username.insert(Arc::clone(username), Arc::clone(principal));
             }
             directory.consumers.insert(principal.id, Arc::clone(principal));
         }
         for part in self.keys.made_mut() {
+            pace::step();
             part.holder = directory.consumers.get(&part.consumer).map(|consumer| match part.holder.take() {
                 Some(holder) if Arc::ptr_eq(&holder.consumer, consumer) => holder,
                 _ => Arc::new(KeyHolder::new(part.id, Arc::clone(consumer), part.expires_at_s)),
@@ -115,6 +118,7 @@ impl Workshop {
             self.before = std::mem::take(&mut self.chains);
         }
         for part in self.routes.made_mut() {
+            pace::step();
             if let Some(slot) = part.slot.filter(|_| !services_changed && !plugins_changed) {
                 taken[slot] = true;
                 continue;
@@ -147,6 +151,7 @@ impl Workshop {
             self.free.push(slot);
         }
         for part in fresh {
+            pace::step();
             let slot = self.free.pop().unwrap_or(self.slots);
             self.slots = self.slots.max(slot + 1);
             part.slot = Some(slot);
@@ -158,6 +163,7 @@ impl Workshop {
     fn change(&mut self, changes: Changes) {
         let mut rules = Vec::with_capacity(changes.len());
         for (slot, part) in changes {
+            pace::step();
             let (rule, plan) = part.unzip();
             rules.push((slot, rule));
             self.plans.set(slot, plan);
@@ -175,6 +181,7 @@ impl Workshop {
         collect(Kind::PLUGINS, &self.plugins, &mut problems);
         collect(Kind::KEYAUTH_CREDENTIALS, &self.keys, &mut problems);
         for plan in self.routes.made().map(|part| &part.plan) {
+            pace::step();
             problems.extend(plan.problem.iter().map(|why| Problem {
                 kind: Kind::ROUTES,
                 id: plan.route_id,
@@ -192,6 +199,7 @@ impl Kinds {
     fn of(entities: Entities) -> Self {
         let mut kinds: Vec<(Kind, Entities)> = Vec::new();
         for entity in entities {
+            pace::step();
             match kinds.iter_mut().rev().find(|(kind, _)| *kind == entity.kind()) {
                 Some((_, list)) => list.push(entity),
                 None => kinds.push((entity.kind(), vec![entity])),
@@ -236,6 +244,7 @@ fn link(plan: &mut Arc<Plan>, service: Option<&Arc<Destination>>, chain: &Arc<Ch
 
 fn collect<T>(kind: Kind, kept: &Kept<T>, problems: &mut Vec<Problem>) {
     for item in kept.iter() {
+        pace::step();
         let why = item.problem.iter().map(|why| Problem { kind, id: item.entity.id(), why: why.to_string() });
         problems.extend(why);
     }

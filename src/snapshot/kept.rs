@@ -9,6 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::entity::Entity;
+use crate::pace;
 
 /// What was made of an entity, if anything, and what could not be.
 pub(crate) type Made<T> = (Option<T>, Option<Box<str>>);
@@ -56,7 +57,10 @@ impl<T> Kept<T> {
         let mut items = Vec::with_capacity(entities.len());
         let mut before = std::mem::take(&mut self.items).into_iter().peekable();
         for entity in entities {
-            while before.next_if(|item| item.entity.id() < entity.id()).is_some() {}
+            pace::step();
+            while before.next_if(|item| item.entity.id() < entity.id()).is_some() {
+                pace::step();
+            }
             match before.next_if(|item| item.entity.id() == entity.id()) {
                 Some(item) if item.is_of(&entity) => items.push(item),
                 _ => items.push(Item::new(entity, &make)),
@@ -70,6 +74,7 @@ impl<T> Kept<T> {
     fn replace(&mut self, entities: Vec<Arc<Entity>>, make: impl Fn(&Entity) -> Made<T>) -> bool {
         let mut changed = false;
         for (item, entity) in self.items.iter_mut().zip(entities) {
+            pace::step();
             if !item.is_of(&entity) {
                 *item = Item::new(entity, &make);
                 changed = true;

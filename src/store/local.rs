@@ -14,6 +14,7 @@ use tidegate_proto::{Record, Revision, SNAPSHOT_LEN_MAX, Snapshot};
 use uuid::Uuid;
 
 use crate::entity::{Entity, Kind};
+use crate::pace;
 use crate::store::{Anchor, Contents};
 
 /// No kind of entity: a record with the mark as its id and the revision as its text. Programs that do not know it skip it.
@@ -27,6 +28,12 @@ pub struct Local {
     temporary: PathBuf,
     /// Which history this is: a snapshot of another store says nothing about this one.
     origin: String,
+}
+
+/// A file that is written, and the checksum of it so far.
+struct Summed {
+    file: File,
+    sum: digest::Context,
 }
 
 /// What was found.
@@ -76,10 +83,13 @@ impl Local {
         let text = anchor.map(|anchor| anchor.revision.to_string()).unwrap_or_default();
         let anchor = anchor.map(|anchor| Record { kind: ANCHOR, id: *anchor.mark.as_bytes(), text: &text });
         let records = anchor.into_iter().chain(entities.iter().map(|entity| record(entity))).collect();
-        let bytes = Snapshot { origin: &self.origin, revision, records }.encode().map_err(io::Error::other)?;
-        let mut file = File::create(&self.temporary)?;
-        file.write_all(&bytes)?;
-        file.write_all(checksum(&bytes).as_ref())?;
+        let mut summed = Summed { file: File::create(&self.temporary)?, sum: digest::Context::new(&digest::SHA256) };
+        let mut buffered = pace::writer(&mut summed);
+        Snapshot { origin: &self.origin, revision, records }.write(&mut buffered).map_err(io::Error::other)?;
+        buffered.flush()?;
+        drop(buffered);
+        let Summed { mut file, sum } = summed;
+        file.write_all(sum.finish().as_ref())?;
         file.sync_all()?;
         match fs::rename(&self.current, &self.previous) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -106,6 +116,18 @@ impl Local {
         let anchor = snapshot.records.iter().find_map(anchor);
         let entities = snapshot.records.iter().filter_map(entity).map(Arc::new).collect();
         Ok(Contents { revision: snapshot.revision, entities, anchor, merged: None })
+    }
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -46,18 +46,20 @@ impl<'a> Draft<'a> {
 
     /// Refuses a taken id (3), a taken unique key (5) and a dangling reference (4), in Kong's order: 5, 3, 4.
     pub fn insert(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        self.refuse_taken_keys(&entity, false)?;
+        let doc = entity.doc();
+        self.refuse_taken_keys(&entity, &doc, false)?;
         if self.get(entity.kind(), entity.id()).is_some() {
             return Err(Rejection::PrimaryKeyTaken { id: entity.id() });
         }
         self.evict(entity.kind(), entity.id());
-        self.write(entity)
+        self.write(entity, &doc)
     }
 
     /// Inserts or replaces, whatever stands there; refuses 5 and 4.
     pub fn put(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        self.refuse_taken_keys(&entity, true)?;
-        self.write(entity)
+        let doc = entity.doc();
+        self.refuse_taken_keys(&entity, &doc, true)?;
+        self.write(entity, &doc)
     }
 
     /// Deletes the entity and what cascades from it; refuses 4 when a restricting reference remains.
@@ -83,6 +85,11 @@ impl<'a> Draft<'a> {
         let over: Vec<_> = candidates.iter().filter(over).copied().collect();
         over.iter().for_each(|(kind, id)| self.evict(*kind, *id));
         over.len()
+    }
+
+    /// Drops what was written, step by step.
+    pub fn release(self) {
+        self.written.release();
     }
 
     /// The catalog underneath, without this draft's own writes.
@@ -132,9 +139,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The first unique key that is taken, unless (`by_itself`) by the entity's own id. Expired holders go.
-    fn refuse_taken_keys(&mut self, entity: &Checked, by_itself: bool) -> Result<(), Rejection> {
+    fn refuse_taken_keys(&mut self, entity: &Checked, doc: &Doc, by_itself: bool) -> Result<(), Rejection> {
         let kind = entity.kind();
-        for (key, members) in unique_keys(kind, entity.doc()) {
+        for (key, members) in unique_keys(kind, doc) {
             let Some(holder) = self.holder(kind, &key) else { continue };
             let id = holder.id();
             match (self.over(holder), id == entity.id()) {
@@ -147,23 +154,22 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn write(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
+    fn write(&mut self, entity: Checked, doc: &Doc) -> Result<Arc<Entity>, Rejection> {
         let (kind, id) = (entity.kind(), entity.id());
-        for link in links(kind, entity.doc()) {
+        for link in links(kind, doc) {
             let exists = self.named(link.kind).is_some_and(|kind| self.get(kind, link.id).is_some());
             let itself = link.kind == kind.name && link.id == id;
             if !exists && !itself {
                 return Err(Rejection::DanglingReference { field: link.field, kind: link.kind, id: link.id });
             }
         }
-        let unusable = || Rejection::Schema(Violations::field("id", "expected a valid UUID"));
-        let made = Arc::new(Entity::from_doc(kind, entity.doc()).filter(|made| made.id() == id).ok_or_else(unusable)?);
-        if let Some(field) = null_character(&made, entity.doc()) {
+        if let Some(field) = null_character(entity.entity(), doc) {
             return Err(Rejection::Schema(Violations::field(field, "must not contain a null character")));
         }
         self.hide(kind, id);
-        self.written.put(made.clone());
-        Ok(made)
+        let entity = entity.into_entity();
+        self.written.put(entity.clone());
+        Ok(entity)
     }
 
     /// The kind of a name that has entities here.

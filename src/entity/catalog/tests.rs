@@ -49,7 +49,7 @@ fn reference(number: u8) -> Value {
 fn checked(kind: Kind, number: u8, members: Value) -> Checked {
     let mut doc = Doc::from_iter([("id".to_owned(), json!(id(number)))]);
     doc.extend(members.as_object().unwrap().clone());
-    Checked::trusted(kind, id(number), doc)
+    Checked::trusted(kind, &doc)
 }
 
 /// A catalog after inserting all of these.
@@ -274,7 +274,7 @@ impl Model {
 
     fn write(&mut self, entity: &Checked, insert: bool) -> Result<(), Rejection> {
         let (kind, id) = (entity.kind(), entity.id());
-        for (key, members) in unique_keys(kind, entity.doc()) {
+        for (key, members) in unique_keys(kind, &entity.doc()) {
             let holder = self.0.iter().find(|((other_kind, other), doc)| {
                 *other_kind == kind
                     && (insert || *other != id)
@@ -289,15 +289,16 @@ impl Model {
         if insert && self.alive(kind, id) {
             return Err(Rejection::PrimaryKeyTaken { id });
         }
+        let doc = entity.doc();
         for (field, parent) in [("pet", PETS), ("owner", OWNERS)] {
-            let named = entity.doc().get(field).and_then(|it| it.get("id")).and_then(Value::as_str);
+            let named = doc.get(field).and_then(|it| it.get("id")).and_then(Value::as_str);
             if let Some(parent_id) = named.and_then(|text| text.parse().ok())
                 && !self.alive(parent, parent_id)
             {
                 return Err(Rejection::DanglingReference { field, kind: parent.name, id: parent_id });
             }
         }
-        self.0.insert((kind, id), entity.doc().clone());
+        self.0.insert((kind, id), entity.doc());
         Ok(())
     }
 
@@ -405,7 +406,7 @@ fn fingerprint(catalog: &Catalog) -> String {
 #[test]
 fn of_contested_keys_the_data_plane_runs_the_latest_claims() {
     let stamped = |kind: Kind, number: u8, members: Value, time: u64| {
-        let entity = Entity::from_doc(kind, checked(kind, number, members).doc()).map(Arc::new);
+        let entity = Some(checked(kind, number, members).into_entity());
         let stamp = tidegate_proto::Stamp { epoch: 1, time, origin: "o".to_owned() };
         crate::entity::Stamped { change: Change { kind, id: id(number), entity }, stamp }
     };

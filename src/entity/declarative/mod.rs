@@ -28,6 +28,7 @@ use crate::entity::declare::{Plugins, Type};
 use crate::entity::problem::Rejection;
 use crate::entity::write::{Checked, Intent, prepare_alone};
 use crate::entity::{Doc, Entity, Kind};
+use crate::pace;
 
 pub use export::export;
 pub use report::Invalid;
@@ -43,8 +44,7 @@ pub struct Loaded {
 impl Loaded {
     /// What a store or a snapshot takes.
     pub fn entities(&self) -> Vec<Arc<Entity>> {
-        let entity = |checked: &Checked| Entity::from_doc(checked.kind(), checked.doc()).map(Arc::new);
-        self.checked.iter().filter_map(entity).collect()
+        self.checked.iter().map(|checked| checked.entity().clone()).collect()
     }
 
     /// Inserts or replaces every entity by id and deletes none (`config db_import`); answers how many there were.
@@ -70,6 +70,7 @@ pub fn check(document: Doc, plugins: &Plugins, now_s: i64) -> Result<Loaded, Inv
     if invalid.is_empty() {
         check_together(&items, &checked, now_s, &mut invalid);
     }
+    pace::release(items);
     if invalid.is_empty() { Ok(Loaded { checked: checked.into_iter().flatten().collect() }) } else { Err(invalid) }
 }
 
@@ -77,6 +78,7 @@ pub fn check(document: Doc, plugins: &Plugins, now_s: i64) -> Result<Loaded, Inv
 fn check_each(items: &[Item], plugins: &Plugins, now_s: i64, invalid: &mut Invalid) -> Vec<Option<Checked>> {
     let names = Names::of(items);
     let mut check = |(at, item): (usize, &Item)| {
+        pace::step();
         let (doc, faults) = names.resolve(items, item);
         let is_whole = faults.is_empty();
         faults.into_iter().for_each(|fault| invalid.add(items, at, fault));
@@ -96,11 +98,13 @@ fn check_together(items: &[Item], checked: &[Option<Checked>], now_s: i64, inval
     let catalog = Catalog::empty(Revision::default());
     let mut draft = Draft::new(&catalog, now_s);
     for (at, checked) in checked.iter().enumerate() {
+        pace::step();
         let Some(checked) = checked else { continue };
         if let Err(rejection) = draft.insert(checked.clone()) {
             invalid.add(items, at, Fault::among(checked.kind(), rejection));
         }
     }
+    draft.release();
 }
 
 /// Which id a reference by id or by endpoint key means.

@@ -44,7 +44,7 @@ fn refused(text: &str) -> Invalid {
 }
 
 fn of_kind(loaded: &Loaded, kind: Kind) -> Vec<Doc> {
-    loaded.checked.iter().filter(|checked| checked.kind() == kind).map(|checked| checked.doc().clone()).collect()
+    loaded.checked.iter().filter(|checked| checked.kind() == kind).map(|checked| checked.doc()).collect()
 }
 
 fn check_fields(text: &str, expected: Value) {

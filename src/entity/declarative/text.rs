@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::entity::Doc;
 use crate::entity::declarative::report::Invalid;
+use crate::pace;
 
 /// Bytes of a text; more is refused. Far above a configuration of 100,000 routes.
 const TEXT_MAX: usize = 256 * 1024 * 1024;
@@ -19,7 +20,7 @@ pub fn parse(text: &[u8]) -> Result<Doc, Invalid> {
     if text.len() > TEXT_MAX {
         return Err(Invalid::text("the text is too long"));
     }
-    let value = match serde_json::from_slice(text) {
+    let value = match serde_json::from_reader(pace::reader(text)) {
         Ok(value) => value,
         Err(_) => yaml(text)?,
     };

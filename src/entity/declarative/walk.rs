@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::entity::declarative::report::Invalid;
 use crate::entity::declare::Type;
 use crate::entity::{Doc, Kind};
+use crate::pace;
 
 const VERSIONS: [&str; 3] = ["1.1", "2.1", "3.0"];
 
@@ -97,6 +98,7 @@ impl Walk {
             _ => return self.invalid.put(&place, kind.name, "expected an array".into()),
         };
         for (at, entry) in entries.into_iter().enumerate() {
+            pace::step();
             let mut place = place.clone();
             place.push(Step::List(kind.name));
             place.push(Step::At(at));

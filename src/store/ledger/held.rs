@@ -129,7 +129,9 @@ impl Held {
             (if moved { Heard::Something } else { Heard::Nothing }, old)
         });
         // The old world is taken apart after readers are let in to the new one.
-        drop(old);
+        if let Some(old) = old {
+            old.release();
+        }
         if heard == Heard::Something {
             self.announce(asked.standing, span);
         }
@@ -147,7 +149,9 @@ impl Held {
             }
             (moved, old)
         });
-        drop(old);
+        if let Some(old) = old {
+            old.release();
+        }
         if moved {
             self.announce(before, None);
         }
@@ -185,7 +189,9 @@ impl Held {
                 }
             }
         });
-        drop(old);
+        if let Some(old) = old {
+            old.release();
+        }
         self.announce(Revision::default(), step.span);
     }
 
@@ -249,6 +255,10 @@ impl World {
         let (merge, changes) = Merge::of(merged);
         let catalog = Catalog::of_stamped(changes, merge.vector.revision());
         Self { catalog, regime: Regime::Merge(Box::new(merge)) }
+    }
+
+    fn release(self) {
+        self.catalog.release();
     }
 
     pub fn vector(&self) -> Vector {

@@ -125,7 +125,7 @@ fn ledger() -> (Arc<Ledger>, Scripted) {
 fn consumer(number: u128) -> Checked {
     let id = Uuid::from_u128(number);
     let doc = Doc::from_iter([("id".to_owned(), json!(id)), ("username".to_owned(), json!(number.to_string()))]);
-    Checked::trusted(Kind::CONSUMERS, id, doc)
+    Checked::trusted(Kind::CONSUMERS, &doc)
 }
 
 async fn add(ledger: &Ledger, number: u128) -> Result<Revision, WriteError> {
@@ -275,7 +275,7 @@ async fn only_what_is_newer_is_taken_from_others() {
     ledger.take(Missed::Everything(state(Revision::new(1, 1))));
     ledger.take(Missed::Changes { changes: Vec::new(), revision: Revision::new(1, 2) });
     assert_eq!(numbers(&ledger), [1, 2]);
-    let entity = Entity::from_doc(Kind::CONSUMERS, consumer(3).doc()).map(Arc::new);
+    let entity = Some(consumer(3).into_entity());
     let changes = vec![Change { kind: Kind::CONSUMERS, id: Uuid::from_u128(3), entity }];
     ledger.take(Missed::Changes { changes, revision: Revision::new(1, 3) });
     assert_eq!(numbers(&ledger), [1, 2, 3]);

@@ -52,7 +52,7 @@ proptest! {
         }
         match prepare_alone(kind, input.clone(), Intent::Insert, &plugins(), NOW) {
             Ok(checked) => {
-                let stored = checked.into_doc();
+                let stored = checked.doc();
                 let again = update(kind, &stored, json!({})).expect("what was accepted is accepted again");
                 prop_assert_eq!(again.keys().collect::<Vec<_>>(), stored.keys().collect::<Vec<_>>());
                 present(kind, stored.clone(), &plugins(), NOW);

@@ -86,11 +86,11 @@ fn doc(value: Value) -> Doc {
 }
 
 fn insert(kind: Kind, input: Value) -> Result<Doc, Rejection> {
-    prepare_alone(kind, doc(input), Intent::Insert, &plugins(), NOW).map(Checked::into_doc)
+    prepare_alone(kind, doc(input), Intent::Insert, &plugins(), NOW).map(|checked| checked.doc())
 }
 
 fn update(kind: Kind, stored: &Doc, input: Value) -> Result<Doc, Rejection> {
-    prepare_alone(kind, doc(input), Intent::Update { stored }, &plugins(), NOW + 5).map(Checked::into_doc)
+    prepare_alone(kind, doc(input), Intent::Update { stored }, &plugins(), NOW + 5).map(|checked| checked.doc())
 }
 
 /// `input` is refused with this message and these fields.

@@ -12,7 +12,7 @@ fn catalog(made: &[(Kind, Value)]) -> Catalog {
 }
 
 fn write(catalog: &Catalog, kind: Kind, input: Value, intent: Intent<'_>) -> Result<Doc, Rejection> {
-    prepare(kind, doc(input), intent, &Draft::new(catalog, NOW), &plugins(), NOW).map(Checked::into_doc)
+    prepare(kind, doc(input), intent, &Draft::new(catalog, NOW), &plugins(), NOW).map(|checked| checked.doc())
 }
 
 #[test]
