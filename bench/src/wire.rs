@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -31,6 +32,8 @@ pub struct Load<'l> {
     /// Requests per second; `None`: as many as are answered.
     pub rate: Option<f64>,
     pub lasts: Duration,
+    /// Ends it earlier, when set.
+    pub until: Option<&'l AtomicBool>,
 }
 
 /// What a load came to.
@@ -42,6 +45,15 @@ pub struct Done {
     pub seconds: f64,
     /// From when a request was due until its answer was there; sorted.
     pub took_us: Vec<u32>,
+}
+
+impl Done {
+    /// What that share of the requests did not take longer than; not a number when there were none.
+    pub fn percentile_us(&self, share: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position in a list")]
+        let at = (self.took_us.len() as f64 * share) as usize;
+        self.took_us.get(at).or(self.took_us.last()).copied().map_or(f64::NAN, f64::from)
+    }
 }
 
 /// The loop and all its connections.
@@ -150,10 +162,13 @@ impl Wire {
         let mut run = Run { load, next: 0, started: 0, idle: VecDeque::new(), open: 0, done: Done::default() };
         run.done.took_us.reserve(1 << 18);
         let begun = Instant::now();
-        let ends = begun + load.lasts;
+        let mut ends = begun + load.lasts;
         let mut under_way = 0;
         loop {
             let now = Instant::now();
+            if load.until.is_some_and(|until| until.load(Ordering::Relaxed)) {
+                ends = ends.min(now);
+            }
             if now < ends {
                 self.keep_open(&mut run)?;
                 self.start_due(&mut run, &mut under_way, begun, now)?;

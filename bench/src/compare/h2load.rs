@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::peer::on_path;
-use crate::wire::{Done, Wire};
+use tidegate_bench::Outcome;
+use tidegate_bench::peer::on_path;
+use tidegate_bench::wire::{Done, Wire};
 
 /// What is asked of it.
 pub struct Load {

@@ -6,29 +6,24 @@
 //! each gateway's rounds in a block lost: a neighbour's build in one block looks like a slower gateway.
 #![allow(clippy::print_stdout)]
 
-mod cpu;
 mod h2load;
-mod message;
 mod options;
-mod peer;
 mod record;
 mod round;
 mod table;
-mod wire;
-mod work;
 
-use std::error::Error;
 use std::time::Duration;
 
+use tidegate_bench::peer::{self, Gateway, Peer};
+use tidegate_bench::wire::Wire;
+use tidegate_bench::work::{Kind, WORKS, Work};
+use tidegate_bench::{Outcome, cpu};
+
 use crate::options::{Options, USAGE};
-use crate::peer::{Gateway, Peer};
 use crate::record::Record;
 use crate::round::Sender;
 use crate::table::Row;
-use crate::wire::Wire;
-use crate::work::{Kind, WORKS, Work};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
 /// `None`: not installed here.
 type Finder = fn() -> Option<Peer>;
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::work::WORKS;
+use tidegate_bench::Outcome;
+use tidegate_bench::work::WORKS;
 
 pub const USAGE: &str = "\
 tidegate-bench-compare: CPU per proxied request of tidegate beside other gateways, on one backend, in the same run

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use tidegate_bench::Outcome;
+
 use crate::round::Measured;
 
 pub struct Record {

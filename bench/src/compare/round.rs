@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::cpu;
+use tidegate_bench::peer::Gateway;
+use tidegate_bench::wire::{Done, Load, Wire};
+use tidegate_bench::work::{Kind, Work};
+use tidegate_bench::{Outcome, cpu};
+
 use crate::h2load;
-use crate::peer::Gateway;
-use crate::wire::{Done, Load, Wire};
-use crate::work::{Kind, Work};
 
 /// Streams at once on each connection of HTTP/2.
 const STREAMS: usize = 4;
@@ -53,6 +53,7 @@ impl Sender<'_> {
             connection_per_request: self.work.kind == Kind::ConnectionPerRequest,
             rate,
             lasts,
+            until: None,
         };
         wire.send(&load)
     }
@@ -74,18 +75,12 @@ impl Sender<'_> {
             let before = gateway.cpu_us();
             let paced = self.send(gateway, rate, lasts, wire)?;
             measured.paced_cpu_us = (gateway.cpu_us() - before) / paced.answered as f64;
-            measured.p50_us = percentile(&paced.took_us, 0.50);
-            measured.p99_us = percentile(&paced.took_us, 0.99);
+            measured.p50_us = paced.percentile_us(0.50);
+            measured.p99_us = paced.percentile_us(0.99);
             measured.answered += paced.answered;
             measured.failed += paced.failed;
         }
         measured.resident_kb = gateway.resident_kb();
         Ok(measured)
     }
-}
-
-fn percentile(sorted: &[u32], share: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position in a list")]
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at).or(sorted.last()).copied().map_or(f64::NAN, f64::from)
 }

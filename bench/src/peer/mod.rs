@@ -70,16 +70,36 @@ impl Peer {
         let address = free()?;
         let tls = (work.kind == Kind::Http2).then(|| Tls::make(folder.path())).transpose()?;
         let setup = Setup { folder: folder.path(), address, tls: tls.as_ref(), backend: wire.backend, work };
-        let mut command = pinned(&(self.prepare)(&self.program, &setup)?);
-        let log = std::fs::File::create(folder.path().join("log"))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut gateway = Gateway { address, tls: tls.map(|tls| tls.address), child, folder };
+        let command = (self.prepare)(&self.program, &setup)?;
+        let mut gateway = Gateway::launch(&command, folder, address, tls.map(|tls| tls.address))?;
         gateway.wait_until_it_answers(work, wire).map_err(|error| format!("{}: {error}", self.name))?;
         Ok(gateway)
     }
 }
 
 impl Gateway {
+    /// Runs a command on the first core, its output in the folder. It may not listen yet when this returns.
+    pub fn launch(
+        command: &Command,
+        folder: TempDir,
+        address: SocketAddr,
+        tls: Option<SocketAddr>,
+    ) -> Outcome<Gateway> {
+        let log = std::fs::File::create(folder.path().join("log"))?;
+        let child = pinned(command).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(Gateway { address, tls, child, folder })
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// CPU that the gateway's processes have used so far, in microseconds.
     pub fn cpu_us(&self) -> f64 {
         cpu::spent_us(self.child.id())
@@ -100,15 +120,15 @@ impl Gateway {
             connection_per_request: work.kind == Kind::ConnectionPerRequest,
             rate: Some(100.0),
             lasts: Duration::from_millis(20),
+            until: None,
         };
         loop {
             let done = wire.send(&load)?;
             if done.answered > 0 && done.failed == 0 {
                 return Ok(());
             }
-            if begun.elapsed() > START_MAX || self.child.try_wait()?.is_some() {
-                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                return Err(format!("does not answer as it should; its log:\n{log}").into());
+            if begun.elapsed() > START_MAX || self.has_ended() {
+                return Err(format!("does not answer as it should; its log:\n{}", self.log()).into());
             }
         }
     }
@@ -116,7 +136,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(None)) {
+        if self.has_ended() {
             return;
         }
         // nginx takes its worker along only when it is asked to end.
@@ -131,7 +151,8 @@ impl Drop for Gateway {
 }
 
 impl Tls {
-    fn make(folder: &Path) -> Outcome<Tls> {
+    /// Makes a certificate for `bench.test`.
+    pub fn make(folder: &Path) -> Outcome<Tls> {
         let made = rcgen::generate_simple_self_signed(["bench.test".to_owned()])?;
         let (certificate, key, both) = (folder.join("cert.pem"), folder.join("key.pem"), folder.join("both.pem"));
         std::fs::write(&certificate, made.cert.pem())?;

@@ -1,11 +1,12 @@
 //! Tidegate of this workspace, or any build of it.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::peer::{Peer, Setup, free, version};
+use crate::peer::{Peer, Setup, Tls, free, version};
 use crate::work::{KEY, Kind, ROUTES, SHARED, prefix, tenant};
 
 /// The build at `program`, or the one beside this program: both are built by the same cargo.
@@ -19,16 +20,32 @@ pub fn find(name: &str, program: Option<PathBuf>) -> Outcome<Peer> {
 }
 
 fn prepare(program: &Path, setup: &Setup<'_>) -> Outcome<Command> {
-    let file = setup.folder.join("tidegate.json");
-    std::fs::write(&file, configuration(setup))?;
-    let mut listen = format!("{} reuseport backlog=16384", setup.address);
+    let mut command = node(program, setup.folder, setup.address, setup.tls, &configuration(setup))?;
+    if matches!(setup.work.kind, Kind::Limited | Kind::Routes) {
+        command.env("TIDEGATE_CLUSTER_SECRET", "a secret of thirty-two bytes or more, for the bench alone");
+        command.env("TIDEGATE_CLUSTER_LISTEN", free()?.to_string());
+    }
+    Ok(command)
+}
+
+/// A node without a store that has one worker, and the text as its declarative configuration.
+pub fn node(
+    program: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    configuration: &str,
+) -> Outcome<Command> {
+    let file = folder.join("tidegate.json");
+    std::fs::write(&file, configuration)?;
+    let mut listen = format!("{address} reuseport backlog=16384");
     let mut command = Command::new(program);
-    if let Some(tls) = setup.tls {
+    if let Some(tls) = tls {
         write!(listen, ", {} http2 ssl reuseport backlog=16384", tls.address)?;
         command.env("TIDEGATE_SSL_CERT", &tls.certificate).env("TIDEGATE_SSL_CERT_KEY", &tls.key);
     }
     let settings = [
-        ("PREFIX", setup.folder.join("data").display().to_string()),
+        ("PREFIX", folder.join("data").display().to_string()),
         ("DATABASE", "off".to_owned()),
         ("DECLARATIVE_CONFIG", file.display().to_string()),
         ("PROXY_LISTEN", listen),
@@ -41,10 +58,6 @@ fn prepare(program: &Path, setup: &Setup<'_>) -> Outcome<Command> {
         ("UPSTREAM_KEEPALIVE_MAX_REQUESTS", "100000000".to_owned()),
     ];
     command.arg("start").envs(settings.map(|(name, value)| (format!("TIDEGATE_{name}"), value)));
-    if matches!(setup.work.kind, Kind::Limited | Kind::Routes) {
-        command.env("TIDEGATE_CLUSTER_SECRET", "a secret of thirty-two bytes or more, for the bench alone");
-        command.env("TIDEGATE_CLUSTER_LISTEN", free()?.to_string());
-    }
     Ok(command)
 }
 
@@ -74,7 +87,8 @@ fn configuration(setup: &Setup<'_>) -> String {
     document.to_string()
 }
 
-fn route(n: usize) -> serde_json::Value {
+/// One of many routes: half are told apart by path, half by a header.
+pub fn route(n: usize) -> serde_json::Value {
     if n.is_multiple_of(2) {
         serde_json::json!({"name": format!("r{n}"), "paths": [prefix(n)]})
     } else {
