@@ -49,7 +49,7 @@ fn reference(number: u8) -> Value {
 fn checked(kind: Kind, number: u8, members: Value) -> Checked {
     let mut doc = Doc::from_iter([("id".to_owned(), json!(id(number)))]);
     doc.extend(members.as_object().unwrap().clone());
-    Checked::trusted(kind, &doc)
+    Checked::trusted(Entity::from_doc(kind, &doc).unwrap())
 }
 
 /// A catalog after inserting all of these.

@@ -125,7 +125,7 @@ fn ledger() -> (Arc<Ledger>, Scripted) {
 fn consumer(number: u128) -> Checked {
     let id = Uuid::from_u128(number);
     let doc = Doc::from_iter([("id".to_owned(), json!(id)), ("username".to_owned(), json!(number.to_string()))]);
-    Checked::trusted(Kind::CONSUMERS, &doc)
+    Checked::trusted(Entity::from_doc(Kind::CONSUMERS, &doc).unwrap())
 }
 
 async fn add(ledger: &Ledger, number: u128) -> Result<Revision, WriteError> {

@@ -125,7 +125,7 @@ impl Nodes {
     async fn put(&self, node: usize, number: u128, name: &str) {
         let id = Uuid::from_u128(number);
         let doc = Doc::from_iter([("id".to_owned(), json!(id)), ("username".to_owned(), json!(name))]);
-        let put = |draft: &mut Draft<'_>| draft.put(Checked::trusted(Kind::CONSUMERS, &doc));
+        let put = |draft: &mut Draft<'_>| draft.put(Checked::trusted(Entity::from_doc(Kind::CONSUMERS, &doc).unwrap()));
         match self.nodes[node].ledger.write(0, put).await {
             Ok(_) | Err(WriteError::Rejected(Rejection::UniqueTaken { .. })) => {}
             Err(error) => panic!("{error:?}"),
@@ -285,7 +285,7 @@ async fn a_reference_to_what_the_other_side_deleted_is_inert_and_listed() {
     nodes.run(Op::Spans { from: 0, to: 1 }).await;
     let (parent, child) = (Uuid::from_u128(1), Uuid::from_u128(7));
     let doc = json!({"id": child, "key": "k", "consumer": {"id": parent}}).as_object().unwrap().clone();
-    let credential = Checked::trusted(Kind::KEYAUTH_CREDENTIALS, &doc);
+    let credential = Checked::trusted(Entity::from_doc(Kind::KEYAUTH_CREDENTIALS, &doc).unwrap());
     nodes.nodes[1].ledger.write(0, |draft| draft.insert(credential)).await.unwrap();
     nodes.run(Op::End { node: 0, id: 1 }).await;
     nodes.settle().await;
