@@ -321,10 +321,11 @@ impl Shard {
         (key >> 32) as u32 & (self.homes.load(Relaxed) - 1)
     }
 
-    /// The same for a key that comes now. Under the lock.
+    /// The same for a key that comes now. Homes are doubled when half are taken: later, more keys find theirs taken, and
+    /// more of them were at home elsewhere. Under the lock.
     fn settle(&self, key: u64) -> u32 {
         let homes = self.homes.load(Relaxed);
-        if 4 * self.len.load(Relaxed) >= 3 * homes as usize && homes < pairs(self.capacity) {
+        if 2 * self.len.load(Relaxed) >= homes as usize && homes < pairs(self.capacity) {
             self.homes.store(2 * homes, Relaxed);
         }
         self.home(key)

@@ -17,6 +17,9 @@ const REQUEST_LINES: usize = 64;
 /// Header lines of an answer. Kong bounds their bytes only, to 4 or 8 KiB, which few heads of so many lines would fit.
 const ANSWER_LINES: usize = 128;
 
+/// Header lines that an answer gains here at most, as a rule: a map that grows is made anew.
+const ADDED_LINES: usize = 16;
+
 /// What was found at the beginning of some bytes.
 #[derive(Debug)]
 pub enum Found<T> {
@@ -93,7 +96,7 @@ pub fn answer(bytes: &[u8]) -> Found<AnswerHead> {
     let Ok(status) = StatusCode::from_u16(parsed.code.unwrap_or_default()) else {
         return Found::Nothing("no status");
     };
-    let map = HeaderMap::with_capacity(parsed.headers.len() + 8);
+    let map = HeaderMap::with_capacity(parsed.headers.len() + ADDED_LINES);
     let Some((headers, spelling)) = headers(bytes, text, parsed.headers, map) else {
         return Found::Nothing("no plain headers");
     };
