@@ -179,13 +179,14 @@ async fn send_answer<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Answered { head, framing, line, limits, .. } = answered;
+    let Answered { mut head, framing, mut line, limits, .. } = answered;
     if passage == Passage::HeadOnly {
         drop(line);
-        let after = write_head(client, turn, head.parts, &head.reason, &head.spelling, &Framing::None, closes);
+        let after = write_head(client, turn, &mut head.parts, &head.reason, &head.spelling, &Framing::None, closes);
         return if client.send().await.is_ok() { after } else { After::Abandon };
     }
-    let after = write_head(client, turn, head.parts, &head.reason, &head.spelling, &framing, closes);
+    let after = write_head(client, turn, &mut head.parts, &head.reason, &head.spelling, &framing, closes);
+    line.recycle(head.parts.headers);
     let worker = Rc::clone(&turn.connection.worker);
     match relay::relay(client, line, framing, limits, &worker.upstreams, &mut turn.record).await {
         Ok(()) => after,
@@ -201,7 +202,7 @@ where
 async fn send_made<S>(
     client: &mut Client<S>,
     turn: &mut Turn,
-    made: response::Parts,
+    mut made: response::Parts,
     body: Bytes,
     fit: &mut Fit,
 ) -> After
@@ -217,7 +218,7 @@ where
     }
     let bodiless = turn.head_only || matches!(made.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
-    let after = write_head(client, turn, made, b"", &Spelling::default(), &framing, fit.closes || is_unread);
+    let after = write_head(client, turn, &mut made, b"", &Spelling::default(), &framing, fit.closes || is_unread);
     if !bodiless {
         turn.record.add_bytes(body.len());
         client.output.extend_from_slice(&body);
@@ -229,7 +230,7 @@ where
 fn write_head<S>(
     client: &mut Client<S>,
     turn: &Turn,
-    mut head: response::Parts,
+    head: &mut response::Parts,
     reason: &[u8],
     spelling: &Spelling,
     framing: &Framing,

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HeaderMap};
 use http::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ use crate::proxy::upstream::wire::Stream;
 const ROOM_BYTES: usize = 8 * 1024;
 /// Bytes of an answer's head; more is no answer.
 const HEAD_BYTES: usize = 64 * 1024;
+/// Header lines that there is room for while a connection rests.
+const KEPT_LINES: usize = 64;
 /// Interim answers (1xx) to one request; more is no answer.
 const INTERIM: usize = 16;
 
@@ -34,6 +36,8 @@ pub struct Line {
     stream: Stream,
     /// What has been read and not used.
     pub input: Buffer,
+    /// The memory of the next answer's headers.
+    map: HeaderMap,
     /// The upstream keeps it open, and all of the request has been sent.
     keeps: bool,
 }
@@ -70,7 +74,7 @@ struct Progress<'a> {
 
 impl Line {
     pub(super) fn new(key: Key, stream: Stream) -> Self {
-        Self { key, requests: 0, stream, input: Buffer::default(), keeps: false }
+        Self { key, requests: 0, stream, input: Buffer::default(), map: HeaderMap::new(), keeps: false }
     }
 
     /// Sends a request and reads the head of its answer.
@@ -160,7 +164,7 @@ impl Line {
     /// The head in what has been read, if it is whole.
     fn head(&mut self, progress: &mut Progress<'_>) -> Result<Option<AnswerHead>, &'static str> {
         while !self.input.is_empty() {
-            match head::answer(self.input.filled()) {
+            match head::answer(self.input.filled(), &mut self.map) {
                 Found::Head(head, length) => {
                     self.input.consume(length);
                     if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -191,6 +195,14 @@ impl Line {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         self.input.make_room(room);
         self.input.poll_fill(cx, Pin::new(&mut self.stream))
+    }
+
+    /// Takes the memory of headers that have been sent on, unless there were many: then it is let go.
+    pub fn recycle(&mut self, mut map: HeaderMap) {
+        if map.capacity() <= KEPT_LINES {
+            map.clear();
+            self.map = map;
+        }
     }
 
     /// Whether the exchange left it as it was before, fit for another.
