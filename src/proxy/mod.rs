@@ -17,6 +17,8 @@ mod forward;
 mod greeting;
 mod hop;
 mod lean;
+#[doc(hidden)]
+pub mod measure;
 mod names;
 mod origins;
 mod pipeline;

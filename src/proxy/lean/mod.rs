@@ -13,7 +13,7 @@ pub mod buffer;
 mod client;
 pub mod deadline;
 mod exchange;
-mod fit;
+pub mod fit;
 pub mod frame;
 pub mod head;
 mod relay;

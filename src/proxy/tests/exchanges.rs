@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::entity::Kind;
+use crate::proxy::measure::Desk;
 use crate::proxy::tests::backend::Backend;
 use crate::proxy::tests::gateway::{Gateway, entity, plain_route, plain_service};
 
@@ -41,6 +42,27 @@ fn a_request_reaches_the_upstream_and_its_answer_the_client() {
     ] {
         assert_eq!(seen.header(name), Some(value), "{name}");
     }
+}
+
+/// What instructions are counted of has to be what is done.
+#[test]
+fn the_door_for_benchmarks_writes_what_a_node_sends() {
+    let asked = "GET /api/x?q=1 HTTP/1.1\r\nHost: Web.Test:99\r\nX-My-Header: a\r\nConnection: keep-alive\r\n\r\n";
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::with(backend.address, json!({}), json!({"paths": ["/api"], "strip_path": true}), |_| {});
+    assert_eq!(gateway.ask(asked).status, 200);
+    // All but what differs from node to node and from request to request.
+    let lines = |head: &str| {
+        let varies =
+            |line: &&str| !["host:", "x-forwarded-port:", "x-kong-request-id:"].iter().any(|v| line.starts_with(v));
+        let mut lines: Vec<String> = head.trim_end().lines().filter(varies).map(str::to_owned).collect();
+        lines.sort_unstable();
+        (lines, head.trim_end().lines().count())
+    };
+    let mut desk = Desk::default();
+    let written = String::from_utf8(desk.forward(asked.as_bytes(), "/api".len()).unwrap().to_vec()).unwrap();
+    assert_eq!(lines(&written), lines(&backend.last().head));
+    assert!(desk.forward(b"GET / HTTP/1.0\r\n\r\n", 0).is_none());
 }
 
 #[test]
