@@ -12,7 +12,7 @@ mod report;
 
 use std::borrow::Cow;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -46,6 +46,7 @@ struct Config {
 struct RateLimiting {
     /// Shortest period first.
     limits: SmallVec<[Limit; 6]>,
+    shown_limits: SmallVec<[HeaderValue; 1]>,
     by: By,
     reach: Reach,
     /// Nil where the instance has no such scope.
@@ -59,8 +60,10 @@ struct RateLimiting {
 
 fn build(config: &Doc, scope: Scope) -> Built {
     let config = Config::deserialize(config).map_err(|error| error.to_string())?;
+    let limits = config.limits();
     Ok(Box::new(RateLimiting {
-        limits: config.limits(),
+        shown_limits: report::shown_limits(&limits),
+        limits,
         by: config.by()?,
         reach: config.reach(),
         route: scope.route.unwrap_or_default(),
@@ -79,7 +82,7 @@ impl Plugin for RateLimiting {
             exchange.counters.name(subject, &self.limits, || self.name(exchange));
         }
         if !self.hide_client_headers {
-            report::add(&self.limits, &verdict, &mut exchange.response_headers);
+            report::add(&self.limits, &self.shown_limits, &verdict, &mut exchange.response_headers);
         }
         match (verdict.admitted, self.error_code) {
             (true, _) => Step::Continue,

@@ -1,6 +1,7 @@
 //! What a client is told about its limits: `X-RateLimit-*` per period, `RateLimit-*` for the tightest, `Retry-After`.
 
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::counter::{Limit, Period, Verdict, Window};
 use crate::plugin::number;
@@ -9,36 +10,47 @@ static RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit")
 static RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 static RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// One period's part of a verdict.
-#[derive(Clone, Copy)]
+/// One period's part of a verdict, also as it is shown.
 struct Rest {
-    limit: Limit,
+    period: Period,
     remaining: f64,
+    values: [HeaderValue; 2],
 }
 
-/// Adds the headers of `verdict`, whose usage is in the order of `limits`. What remains is by the counts of all nodes
+/// The limits as they are shown, in their order.
+pub(crate) fn shown_limits(limits: &[Limit]) -> SmallVec<[HeaderValue; 1]> {
+    limits.iter().map(|limit| shown(limit.limit)).collect()
+}
+
+/// Adds the headers of `verdict`, whose usage is in the order of `limits`, as `shown_limits` is. What remains is by the counts of all nodes
 /// that decided, and so is when the window ends: by the cluster's time.
-pub(crate) fn add(limits: &[Limit], verdict: &Verdict, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+pub(crate) fn add(
+    limits: &[Limit],
+    shown_limits: &[HeaderValue],
+    verdict: &Verdict,
+    headers: &mut Vec<(HeaderName, HeaderValue)>,
+) {
     headers.reserve(2 * limits.len() + 4);
     let mut exceeded = false;
     let mut tightest: Option<Rest> = None;
-    for (limit, usage) in limits.iter().zip(&verdict.usage) {
+    for ((limit, shown_limit), usage) in limits.iter().zip(shown_limits).zip(&verdict.usage) {
         let left = limit.limit - *usage as f64;
         // One of the exceeded periods counts as the one that refused, and is told as if this request had been taken.
         let refuses = left <= 0.0 && !exceeded;
         exceeded |= refuses;
         let remaining = if verdict.admitted || refuses { left - 1.0 } else { left }.max(0.0);
         let [limit_name, remaining_name] = names(limit.period);
-        headers.push((limit_name.clone(), shown(limit.limit)));
-        headers.push((remaining_name.clone(), shown(remaining)));
-        if tightest.is_none_or(|other| remaining <= other.remaining) {
-            tightest = Some(Rest { limit: *limit, remaining });
+        let values = [shown_limit.clone(), shown(remaining)];
+        headers.push((limit_name.clone(), values[0].clone()));
+        headers.push((remaining_name.clone(), values[1].clone()));
+        if tightest.as_ref().is_none_or(|other| remaining <= other.remaining) {
+            tightest = Some(Rest { period: limit.period, remaining, values });
         }
     }
-    let Some(Rest { limit, remaining }) = tightest else { return };
-    let reset_s = number::header(reset_s(limit.period, verdict.at_ms / 1000));
-    headers.push((RATE_LIMIT_LIMIT.clone(), shown(limit.limit)));
-    headers.push((RATE_LIMIT_REMAINING.clone(), shown(remaining)));
+    let Some(Rest { period, values: [limit, remaining], .. }) = tightest else { return };
+    let reset_s = number::header(reset_s(period, verdict.at_ms / 1000));
+    headers.push((RATE_LIMIT_LIMIT.clone(), limit));
+    headers.push((RATE_LIMIT_REMAINING.clone(), remaining));
     headers.push((RATE_LIMIT_RESET.clone(), reset_s.clone()));
     if !verdict.admitted {
         headers.push((http::header::RETRY_AFTER, reset_s));
@@ -93,7 +105,7 @@ mod tests {
         let verdict =
             Verdict { admitted, usage: usage.iter().copied().collect(), at_ms: (NOON_S + 15) * 1000, unnamed: false };
         let mut headers = Vec::new();
-        add(&limits, &verdict, &mut headers);
+        add(&limits, &shown_limits(&limits), &verdict, &mut headers);
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect()
     }
 

@@ -36,6 +36,8 @@ pub enum Found<T> {
 pub struct Spelling {
     text: Bytes,
     names: SmallVec<[(u16, u16); 24]>,
+    /// The marks of all names.
+    marks: u64,
 }
 
 /// The head of an answer.
@@ -110,15 +112,16 @@ pub fn answer(bytes: &[u8], map: &mut HeaderMap) -> Found<AnswerHead> {
 
 /// `None` when a line that the parser let through is none for the `http` crate.
 fn headers(bytes: &[u8], text: Bytes, lines: &[Header<'_>], mut map: HeaderMap) -> Option<(HeaderMap, Spelling)> {
-    let mut names = SmallVec::new();
+    let (mut names, mut marks) = (SmallVec::new(), 0);
     for line in lines {
         let place = range(bytes, line.name.as_bytes());
         names.push((u16::try_from(place.start).ok()?, u16::try_from(place.len()).ok()?));
+        marks |= mark(line.name.as_bytes());
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(text.slice(range(bytes, line.value))).ok()?;
         map.try_append(name, value).ok()?;
     }
-    Some((map, Spelling { text, names }))
+    Some((map, Spelling { text, names, marks }))
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -135,19 +138,28 @@ impl Spelling {
     /// The name as it came. `at` is where to begin looking; it is left behind what was found, because names are mostly
     /// asked for in their order.
     fn of(&self, name: &HeaderName, at: &mut usize) -> Option<&[u8]> {
-        let count = self.names.len();
-        for step in 0..count {
-            let place = (*at + step) % count;
-            let (start, length) = self.names[place];
+        let name = name.as_str().as_bytes();
+        if self.marks & mark(name) == 0 {
+            return None;
+        }
+        let (before, after) = self.names.split_at_checked(*at)?;
+        for (step, &(start, length)) in after.iter().chain(before).enumerate() {
             let (start, length) = (usize::from(start), usize::from(length));
             let spelled = self.text.get(start..start + length)?;
-            if length == name.as_str().len() && spelled.eq_ignore_ascii_case(name.as_str().as_bytes()) {
-                *at = place + 1;
+            if length == name.len() && spelled.eq_ignore_ascii_case(name) {
+                let place = *at + step;
+                *at = if place < self.names.len() { place + 1 } else { place + 1 - self.names.len() };
                 return Some(spelled);
             }
         }
         None
     }
+}
+
+/// A bit that equal names share, however they are spelled, and few others: most names of ours need no search.
+fn mark(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, |first| first | 0x20);
+    1 << ((name.len() + 29 * usize::from(first)) % 64)
 }
 
 /// Writes `METHOD TARGET HTTP/1.1`, `Host`, and then the headers.
