@@ -53,7 +53,7 @@ impl Request {
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(USER_AGENT, HeaderValue::from_static("bench"));
         headers.insert("x-tenant", number.into());
-        let host = if number % 3 == 0 { host(number) } else { "any.example.com".to_owned() };
+        let host = if number.is_multiple_of(3) { host(number) } else { "any.example.com".to_owned() };
         let path = match number % 3 {
             0 => format!("/items/{number}"),
             1 => format!("{}/items/{number}", prefix(number)),
