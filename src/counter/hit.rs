@@ -37,7 +37,7 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
     if limits.len() > 1 {
         for limit in limits {
             let outcome = look(counters, &ask(limit));
-            verdict.usage.push(outcome.usage);
+            note(&mut verdict, ask(limit).window, &outcome);
             denials.push(outcome.denial);
         }
         if denials.iter().any(Option::is_some) {
@@ -47,13 +47,13 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
             return refused(counters, verdict, &denials);
         }
         denials.clear();
-        verdict.usage.clear();
+        verdict = Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
     }
     let mut counts = true;
     for limit in limits {
         let outcome = count(counters, &Ask { counts, ..ask(limit) });
         counts &= outcome.denial.is_none();
-        verdict.usage.push(outcome.usage);
+        note(&mut verdict, ask(limit).window, &outcome);
         verdict.unnamed |= outcome.unnamed;
         denials.push(outcome.denial);
     }
@@ -62,6 +62,14 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
     }
     counters.cells.mine().add(|sums| &sums.admitted);
     verdict
+}
+
+/// What one limit found. A hit that was counted in the next window was decided when that began, as far as anybody is told.
+fn note(verdict: &mut Verdict, asked: Window, outcome: &Outcome) {
+    verdict.usage.push(outcome.usage);
+    if outcome.late {
+        verdict.at_ms = verdict.at_ms.max(asked.end_s().saturating_mul(1000));
+    }
 }
 
 fn refused(counters: &Counters, verdict: Verdict, denials: &[Option<Denial>]) -> Verdict {

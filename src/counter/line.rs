@@ -81,12 +81,14 @@ pub(crate) struct Outcome {
     pub unnamed: bool,
     /// It has to be put on the list of changed counters.
     pub changed: bool,
+    /// It was counted in the window after the one that was asked about.
+    pub late: bool,
 }
 
 impl Outcome {
     /// Of a hit without a line.
     pub(crate) fn untold(usage: u64, denial: Option<Denial>) -> Outcome {
-        Outcome { usage, denial, unnamed: false, changed: false }
+        Outcome { usage, denial, unnamed: false, changed: false, late: false }
     }
 }
 
@@ -135,7 +137,7 @@ impl Line {
     pub(crate) fn look(&self, ask: &Ask<'_>) -> Option<Outcome> {
         let seen = self.moment(ask)?;
         let denial = seen.denial(ask);
-        Some(Outcome::untold(seen.told(ask, denial), denial))
+        Some(Outcome { late: seen.window != ask.window, ..Outcome::untold(seen.told(ask, denial), denial) })
     }
 
     /// Counts, or marks the refusal; `None`: the line is another key's.
@@ -156,7 +158,8 @@ impl Line {
             }
             let changed = self.mark(ask, seen.tag, denial);
             let unnamed = !seen.facts.named && denial.is_none() && after.count >= NAMED_FROM.min(ask.room.div_ceil(10));
-            return Some(Outcome { usage: seen.told(ask, denial), denial, unnamed, changed });
+            let late = seen.window != ask.window;
+            return Some(Outcome { usage: seen.told(ask, denial), denial, unnamed, changed, late });
         }
     }
 

@@ -113,7 +113,7 @@ pub struct Verdict {
     /// Usage before this hit, per limit, as far as this node knows. It never falls within a window; once a refusal was
     /// told in a window it stays at the limit or above.
     pub usage: SmallVec<[u64; 6]>,
-    /// Cluster time of the decision, Unix ms.
+    /// Cluster time of the decision, Unix ms; at least the start of the window that was counted in.
     pub at_ms: u64,
     /// Somebody should call `name`.
     pub unnamed: bool,

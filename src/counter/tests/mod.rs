@@ -231,6 +231,17 @@ fn failure_2_no_slot_is_carried_into_another_window() {
 
 /// The same while windows turn and a task publishes: usage never has more than the window's own.
 #[test]
+fn a_hit_that_comes_late_is_told_the_window_it_counts_in() {
+    let limits = [limit(Period::Second, 10.0), limit(Period::Minute, 100.0)];
+    let counters = small(100);
+    let end_ms = minute(NOW_MS).end_s() * 1000;
+    for (now_ms, at_ms, usage) in [(end_ms + 3, end_ms + 3, 0), (end_ms - 2, end_ms, 1), (end_ms + 4, end_ms + 4, 2)] {
+        let verdict = counters.hit(1, Reach::Cluster, &limits, now_ms);
+        assert_eq!((verdict.at_ms, &verdict.usage[..]), (at_ms, &[usage, usage][..]), "at {now_ms}");
+    }
+}
+
+#[test]
 fn failure_2_no_slot_is_carried_over_while_windows_turn() {
     let limits = [limit(Period::Second, 1e9)];
     let counters = small(100);
