@@ -1,7 +1,8 @@
 //! Gives way to requests while a large configuration is taken in.
 //!
 //! A thread that computes on and on keeps its core, once a worker there wakes, to the end of its slice: some milliseconds,
-//! which a request then waits. So every loop over all entities calls `step`, which offers the core before that.
+//! which a request then waits. So loops over all entities call `step`, which offers the core before that. Parsing YAML and
+//! dropping a snapshot do not, and what a reload costs requests still is in bench/README.md.
 //! A lower priority lost: measured, it does not end the slice earlier. The scheduler's idle class lost: it does, but where
 //! requests take all there is, a change would never go live.
 

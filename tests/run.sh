@@ -39,7 +39,7 @@ step "build"
 cargo test --workspace --locked --no-run
 
 step "tests"
-# Half an hour is four times what they need: a test that hangs is told (libtest names it after a minute) and ends.
+# Half an hour is three times what they need: a test that hangs is told (libtest names it after a minute) and ends.
 timeout --kill-after=10 1800 cargo test --workspace --locked --no-fail-fast
 
 if cargo deny --version >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
-//! What the side-by-side benchmark and the one of scale share: gateways as processes, the load, and the clock of the
-//! kernel.
+//! What the benchmarks share: gateways as processes, the load and the clock of the kernel for those of whole nodes, and
+//! an order without a pattern for those of parts.
 //!
 //! A library, as each program of this package is a crate of its own; including the files in both lost, as every part
 //! that one of them does not use is dead code there.
@@ -7,6 +7,7 @@
 pub mod cpu;
 pub mod message;
 pub mod peer;
+pub mod random;
 pub mod wire;
 pub mod work;
 

@@ -32,12 +32,14 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         counts: true,
         terms: &counters.terms,
     };
-    let mut verdict = Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
+    let blank = || Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
+    let mut verdict = blank();
     let mut denials: SmallVec<[Option<Denial>; 6]> = SmallVec::new();
     if limits.len() > 1 {
         for limit in limits {
-            let outcome = look(counters, &ask(limit));
-            note(&mut verdict, ask(limit).window, &outcome);
+            let ask = ask(limit);
+            let outcome = look(counters, &ask);
+            note(&mut verdict, ask.window, &outcome);
             denials.push(outcome.denial);
         }
         if denials.iter().any(Option::is_some) {
@@ -47,13 +49,14 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
             return refused(counters, verdict, &denials);
         }
         denials.clear();
-        verdict = Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
+        verdict = blank();
     }
     let mut counts = true;
     for limit in limits {
-        let outcome = count(counters, &Ask { counts, ..ask(limit) });
+        let ask = Ask { counts, ..ask(limit) };
+        let outcome = count(counters, &ask);
         counts &= outcome.denial.is_none();
-        note(&mut verdict, ask(limit).window, &outcome);
+        note(&mut verdict, ask.window, &outcome);
         verdict.unnamed |= outcome.unnamed;
         denials.push(outcome.denial);
     }

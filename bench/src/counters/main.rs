@@ -21,6 +21,7 @@ use tidegate::counter::Limit;
 use tidegate::counter::Options;
 use tidegate::counter::Period;
 use tidegate::counter::Reach;
+use tidegate_bench::random::shuffle;
 use uuid::Uuid;
 
 #[global_allocator]
@@ -185,14 +186,6 @@ fn rss_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
-fn shuffle(order: &mut [u64]) {
-    let mut random = 99;
-    for at in (1..order.len()).rev() {
-        random = step(random);
-        order.swap(at, (random % (at as u64 + 1)) as usize);
-    }
 }
 
 fn step(number: u64) -> u64 {

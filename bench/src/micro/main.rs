@@ -10,7 +10,6 @@
 mod baseline;
 mod callgrind;
 mod configuration;
-mod random;
 mod requests;
 mod times;
 mod work;

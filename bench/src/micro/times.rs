@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use tidegate::router::Router;
 use tidegate::snapshot::Builder;
+use tidegate_bench::random;
 
 use crate::Outcome;
 use crate::SCALE_MAX;
 use crate::configuration;
-use crate::random;
 use crate::requests::{self, Request};
 
 /// Finds of a measurement.

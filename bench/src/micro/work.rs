@@ -13,11 +13,11 @@ use tidegate::plugin::{Exchange, Step};
 use tidegate::proxy::measure::Desk;
 use tidegate::router::Query;
 use tidegate::snapshot::Builder;
+use tidegate_bench::random;
 use uuid::Uuid;
 
 use crate::Outcome;
 use crate::configuration;
-use crate::random;
 use crate::requests::{self, Request};
 
 pub struct Work {
