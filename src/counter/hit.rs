@@ -34,23 +34,28 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
     };
     let blank = || Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
     let mut verdict = blank();
-    let mut denials: SmallVec<[Option<Denial>; 6]> = SmallVec::new();
-    if limits.len() > 1 {
-        for limit in limits {
-            let ask = ask(limit);
-            let outcome = look(counters, &ask);
-            note(&mut verdict, ask.window, &outcome);
-            denials.push(outcome.denial);
-        }
-        if denials.iter().any(Option::is_some) {
-            for (limit, _) in limits.iter().zip(&denials).filter(|(_, denial)| denial.is_some()) {
-                count(counters, &Ask { counts: false, ..ask(limit) });
-            }
-            return refused(counters, verdict, &denials);
-        }
-        denials.clear();
-        verdict = blank();
+    if let [limit] = limits {
+        let ask = ask(limit);
+        let outcome = count(counters, &ask);
+        note(&mut verdict, ask.window, &outcome);
+        verdict.unnamed = outcome.unnamed;
+        return concluded(counters, verdict, &[outcome.denial]);
     }
+    let mut denials: SmallVec<[Option<Denial>; 6]> = SmallVec::new();
+    for limit in limits {
+        let ask = ask(limit);
+        let outcome = look(counters, &ask);
+        note(&mut verdict, ask.window, &outcome);
+        denials.push(outcome.denial);
+    }
+    if denials.iter().any(Option::is_some) {
+        for (limit, _) in limits.iter().zip(&denials).filter(|(_, denial)| denial.is_some()) {
+            count(counters, &Ask { counts: false, ..ask(limit) });
+        }
+        return concluded(counters, verdict, &denials);
+    }
+    denials.clear();
+    verdict = blank();
     let mut counts = true;
     for limit in limits {
         let ask = Ask { counts, ..ask(limit) };
@@ -60,11 +65,7 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         verdict.unnamed |= outcome.unnamed;
         denials.push(outcome.denial);
     }
-    if denials.iter().any(Option::is_some) {
-        return refused(counters, verdict, &denials);
-    }
-    counters.cells.mine().add(|sums| &sums.admitted);
-    verdict
+    concluded(counters, verdict, &denials)
 }
 
 /// What one limit found. A hit that was counted in the next window was decided when that began, as far as anybody is told.
@@ -75,8 +76,12 @@ fn note(verdict: &mut Verdict, asked: Window, outcome: &Outcome) {
     }
 }
 
-fn refused(counters: &Counters, verdict: Verdict, denials: &[Option<Denial>]) -> Verdict {
+fn concluded(counters: &Counters, verdict: Verdict, denials: &[Option<Denial>]) -> Verdict {
     let sums = counters.cells.mine();
+    if denials.iter().all(Option::is_none) {
+        sums.add(|sums| &sums.admitted);
+        return verdict;
+    }
     sums.add(|sums| &sums.refused);
     if denials.iter().flatten().all(|denial| matches!(denial, Denial::Estimate | Denial::Held)) {
         sums.add(|sums| &sums.forecast_refused);

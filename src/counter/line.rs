@@ -185,6 +185,11 @@ impl Line {
         let mut word = self.facts.load(Relaxed);
         loop {
             let old = Facts::unpack(word);
+            // Nearly every hit finds the marks as it would leave them.
+            let listed = old.dirty || ask.reach == Reach::Local;
+            if denial.is_none() && old.room == ask.room && old.reach == ask.reach && listed {
+                return false;
+            }
             let mut new =
                 Facts { room: ask.room, reach: ask.reach, dirty: old.dirty || ask.reach != Reach::Local, ..old };
             if ask.room > old.room {

@@ -65,6 +65,11 @@ const APART: [u64; 6] = [
     0xe703_7ed1_a0b4_28db,
 ];
 
+/// The two ids before an identifier in what is hashed.
+const SCOPES_BYTES: usize = 32;
+/// An identifier of up to so many bytes is put behind them on the stack: one piece is hashed faster than three.
+const IDENTIFIER_BYTES: usize = 64;
+
 /// Entries of the list of changed counters; of a smaller table, as many as it has.
 const CHANGES: usize = 1 << 16;
 
@@ -145,12 +150,18 @@ impl Counters {
 
     /// The keyed hash of a subject: scopes (nil when unscoped) and identifier. Equal on all nodes of a cluster, and in no
     /// two clusters.
+    #[inline]
     pub fn subject(&self, route: Uuid, service: Uuid, identifier: &[u8]) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(route.as_bytes());
-        hasher.write(service.as_bytes());
-        hasher.write(identifier);
-        hasher.finish()
+        let hasher = SipHasher13::new_with_key(&self.key);
+        let mut text = [0; SCOPES_BYTES + IDENTIFIER_BYTES];
+        let length = SCOPES_BYTES + identifier.len();
+        let Some(room) = text.get_mut(SCOPES_BYTES..length) else {
+            return hasher.hash(&[route.as_bytes(), service.as_bytes(), identifier].concat());
+        };
+        room.copy_from_slice(identifier);
+        text[..16].copy_from_slice(route.as_bytes());
+        text[16..SCOPES_BYTES].copy_from_slice(service.as_bytes());
+        hasher.hash(&text[..length])
     }
 
     /// The counter of a subject and period, here and between nodes. Different subjects have different keys.

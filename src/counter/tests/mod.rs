@@ -659,3 +659,18 @@ fn remote() -> impl Strategy<Value = Remote> {
         Remote { known, slope_per_ms, resume_per_ms, gate, burst, ..REMOTE }
     })
 }
+
+#[test]
+fn an_identifier_of_any_length_is_hashed_alike_behind_its_scopes() {
+    use std::hash::Hasher;
+
+    let (counters, route, service) = (Counters::default(), Uuid::from_u128(1), Uuid::from_u128(2));
+    for length in [0, 1, IDENTIFIER_BYTES, IDENTIFIER_BYTES + 1, 10_000] {
+        let identifier = vec![7; length];
+        let mut hasher = SipHasher13::new_with_key(&counters.key);
+        for part in [route.as_bytes(), service.as_bytes(), &identifier[..]] {
+            hasher.write(part);
+        }
+        assert_eq!(counters.subject(route, service, &identifier), hasher.finish(), "{length}");
+    }
+}
