@@ -231,7 +231,9 @@ where
     let watched = Rc::clone(&connection);
     let service = service_fn(move |request| {
         let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(pipeline::serve(connection, request).await) }
+        // Boxed: hyper and the runtime move what they are given several times before they poll it.
+        let serving = Box::pin(pipeline::serve(connection, request));
+        async move { Ok::<_, Infallible>(serving.await) }
     });
     let mut serving = pin!(worker.http2.serve_connection(TokioIo::new(wire), service));
     let mut ended = tokio::select! {

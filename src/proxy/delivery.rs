@@ -7,12 +7,14 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
+use uuid::Uuid;
 
 use crate::proxy::answer_body::{AnswerBody, Source};
 use crate::proxy::failure::Made;
+use crate::proxy::gained::{Gained, Value};
 use crate::proxy::hop;
-use crate::proxy::names::{ROUTE_ID, ROUTE_NAME, SERVICE_ID, SERVICE_NAME};
-use crate::proxy::reply::{self, Passage};
+use crate::proxy::names::{REQUEST_ID, ROUTE_ID, ROUTE_NAME, SERVICE_ID, SERVICE_NAME};
+use crate::proxy::reply::{self, Passage, Passed};
 use crate::proxy::turn::Turn;
 use crate::proxy::upgrade;
 use crate::proxy::upstream::{Reply, Timing};
@@ -40,29 +42,32 @@ pub fn reply(
 ) -> Response<AnswerBody> {
     let Reply { response, timing } = reply;
     let (mut head, body) = response.into_parts();
-    let passage = pass(&turn, &mut head, &timing, filter);
+    let mut gained = Gained::default();
+    let passage = pass(&turn, &mut head, &timing, filter, &mut gained);
+    gained.settle(&mut head.headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(turn, plan, head, switch);
     }
     finish(turn, plan, head, if passage == Passage::Whole { Source::Upstream(body) } else { Source::Empty })
 }
 
-/// Makes an upstream's head the client's, but for what `complete` adds.
-pub fn pass(
-    turn: &Turn,
+/// Makes an upstream's head the client's, but for what it gains.
+pub fn pass<'a>(
+    turn: &'a Turn,
     head: &mut Parts,
     timing: &Timing,
     filter: impl FnOnce(StatusCode, &mut HeaderMap),
+    gained: &mut Gained<'a>,
 ) -> Passage {
     let worker = &turn.connection.worker;
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let via = std::mem::replace(&mut head.version, Version::HTTP_11);
+    let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     hop::strip_response(&mut head.headers, switched, turn.wishes.trailers);
     let passage = reply::disarm(&mut head.headers, worker.options.allow_fly_replay);
     filter(head.status, &mut head.headers);
     reply::name_charset(head.status, &mut head.headers);
-    let on = &worker.options.response_headers;
-    reply::mark_proxied(&mut head.headers, on, &worker.marks, via, turn.started, timing, Some(head.status));
+    let passed = Passed { version, started: turn.started, timing, status: Some(head.status) };
+    reply::mark_proxied(gained, &head.headers, &worker.options.response_headers, &worker.marks, &passed);
     passage
 }
 
@@ -78,20 +83,22 @@ pub fn made(
     finish(turn, plan, head, source)
 }
 
-/// The head, but for what `complete` adds, and the body of an answer of the gateway's own.
+/// The head, but for what all answers wear, and the body of an answer of the gateway's own.
 pub fn make(turn: &Turn, made: Made, filter: impl FnOnce(StatusCode, &mut HeaderMap)) -> (Parts, Bytes) {
     let worker = &turn.connection.worker;
     let (status, timing, closes) = (made.status, made.timing, made.closes());
     let default_type = &worker.options.error_default_type;
     let (mut headers, body) = made.render(&turn.asked, default_type, turn.is_grpc(), &turn.id);
     filter(status, &mut headers);
-    let on = &worker.options.response_headers;
-    match timing {
+    let (on, mut gained) = (&worker.options.response_headers, Gained::default());
+    match &timing {
         Some(timing) => {
-            reply::mark_proxied(&mut headers, on, &worker.marks, Version::HTTP_11, turn.started, &timing, None);
+            let passed = Passed { version: Version::HTTP_11, started: turn.started, timing, status: None };
+            reply::mark_proxied(&mut gained, &headers, on, &worker.marks, &passed);
         }
-        None => reply::mark_made(&mut headers, on, &worker.marks, turn.started.elapsed()),
+        None => reply::mark_made(&mut gained, on, &worker.marks, turn.started.elapsed()),
     }
+    gained.settle(&mut headers);
     if closes && turn.version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -106,19 +113,23 @@ fn finish(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, source: Source) 
 }
 
 /// The last touch: what all answers wear, and what is noted of them.
-pub fn complete(turn: &mut Turn, plan: Option<&Plan>, head: &mut Parts) {
-    dress(turn, plan, &mut head.headers);
-    if turn.version < Version::HTTP_2 {
-        persist(turn, &mut head.headers);
-    } else {
+fn complete(turn: &mut Turn, plan: Option<&Plan>, head: &mut Parts) {
+    let mut gained = Gained::default();
+    dress(turn, plan, &mut gained);
+    gained.settle(&mut head.headers);
+    if turn.version >= Version::HTTP_2 {
         head.headers.remove(CONNECTION);
+    } else if is_last(turn) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     turn.record.set_status(head.status);
 }
 
 /// The exchange goes on in a task of its own, and its record with it.
 fn tunnel(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, switch: Option<OnUpgrade>) -> Response<AnswerBody> {
-    dress(&turn, plan, &mut head.headers);
+    let mut gained = Gained::default();
+    dress(&turn, plan, &mut gained);
+    gained.settle(&mut head.headers);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(TRANSFER_ENCODING);
@@ -133,27 +144,30 @@ fn tunnel(mut turn: Turn, plan: Option<&Plan>, mut head: Parts, switch: Option<O
 }
 
 /// What every answer wears.
-fn dress(turn: &Turn, plan: Option<&Plan>, headers: &mut HeaderMap) {
-    reply::mark_id(headers, &turn.connection.worker.options.response_headers, &turn.id_value);
+pub fn dress<'a>(turn: &'a Turn, plan: Option<&'a Plan>, gained: &mut Gained<'a>) {
+    if turn.connection.worker.options.response_headers.request_id {
+        gained.set(&REQUEST_ID, turn.id.value());
+    }
     let Some(plan) = plan.filter(|_| turn.debug) else { return };
-    let mut tell = |name, value: Option<&str>| {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
-            headers.insert(name, value);
+    let id = |id: Uuid| HeaderValue::try_from(id.to_string()).ok().map(Value::Made);
+    let name = |name: &'a Option<Box<str>>| name.as_ref().and_then(|name| Value::text(name.as_bytes()));
+    let service = plan.service.as_ref();
+    let told = [
+        (&ROUTE_ID, id(plan.route_id)),
+        (&ROUTE_NAME, name(&plan.route_name)),
+        (&SERVICE_ID, service.and_then(|service| id(service.id))),
+        (&SERVICE_NAME, service.and_then(|service| name(&service.name))),
+    ];
+    for (name, value) in told {
+        if let Some(value) = value {
+            gained.set(name, value);
         }
-    };
-    tell(&ROUTE_ID, Some(&plan.route_id.to_string()));
-    tell(&ROUTE_NAME, plan.route_name.as_deref());
-    if let Some(service) = &plan.service {
-        tell(&SERVICE_ID, Some(&service.id.to_string()));
-        tell(&SERVICE_NAME, service.name.as_deref());
     }
 }
 
-/// Tells the client when its connection ends with this answer: it has served its share, or the client is of HTTP/1.0
-/// and did not ask to keep it.
-fn persist(turn: &Turn, headers: &mut HeaderMap) {
+/// Whether the connection ends with this answer: it has served its share, or the client is of HTTP/1.0 and did not ask
+/// to keep it.
+pub fn is_last(turn: &Turn) -> bool {
     let old = turn.version < Version::HTTP_11 && !turn.wishes.keep_alive;
-    if old || turn.connection.is_spent() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+    old || turn.connection.is_spent()
 }

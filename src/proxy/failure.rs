@@ -117,8 +117,8 @@ pub fn http2_wanted() -> Made {
 pub fn grpc_over_tls_wanted() -> Made {
     Made::new(StatusCode::OK, Content::AsItStands(Bytes::new()))
         .with(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
-        .with(GRPC_STATUS.clone(), HeaderValue::from_static("1"))
-        .with(GRPC_MESSAGE.clone(), HeaderValue::from_static("gRPC request matched gRPCs route"))
+        .with(GRPC_STATUS.header.clone(), HeaderValue::from_static("1"))
+        .with(GRPC_MESSAGE.header.clone(), HeaderValue::from_static("gRPC request matched gRPCs route"))
 }
 
 impl From<Answer> for Made {
@@ -182,8 +182,8 @@ fn write(headers: &mut HeaderMap, format: Format, text: &str, id: &RequestId) ->
 fn speak_grpc(headers: &mut HeaderMap, status: StatusCode) {
     let (number, name) = grpc_status(status.as_u16());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(&GRPC_STATUS, HeaderValue::from(number));
-    headers.insert(&GRPC_MESSAGE, HeaderValue::from_static(name));
+    headers.insert(&GRPC_STATUS.header, HeaderValue::from(number));
+    headers.insert(&GRPC_MESSAGE.header, HeaderValue::from_static(name));
 }
 
 fn grpc_status(status: u16) -> (u16, &'static str) {

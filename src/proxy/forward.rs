@@ -6,13 +6,15 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE, VIA};
+use http::header::{HeaderMap, HeaderValue};
 
+use crate::proxy::gained::{Gained, Value, listed};
 use crate::proxy::hop::Wishes;
 use crate::proxy::names::{
-    REQUEST_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PATH, X_FORWARDED_PORT, X_FORWARDED_PREFIX,
-    X_FORWARDED_PROTO, X_REAL_IP,
+    CONNECTION, Name, REQUEST_ID, TE, UPGRADE, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PATH,
+    X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP,
 };
+use crate::proxy::request_id::RequestId;
 
 /// Facts about one request, for its headers.
 pub struct Facts<'a> {
@@ -33,122 +35,96 @@ pub struct Facts<'a> {
     /// `1.1 tidegate/VERSION`, with the client's version.
     pub via: &'a HeaderValue,
     /// `None`: not told.
-    pub request_id: Option<&'a HeaderValue>,
+    pub request_id: Option<&'a RequestId>,
     pub wishes: Wishes,
 }
 
-/// Writes them into headers that `hop::strip_request` has been through.
-pub fn write(headers: &mut HeaderMap, facts: &Facts<'_>) {
-    addresses(headers, facts);
-    decide(headers, &X_FORWARDED_PROTO, facts.trusted, || Some(scheme(facts.tls)));
-    decide(headers, &X_FORWARDED_HOST, facts.trusted, || host_value(facts.host));
-    decide(headers, &X_FORWARDED_PORT, facts.trusted, || Some(facts.port.clone()));
-    decide(headers, &X_FORWARDED_PATH, facts.trusted, || text(facts.path));
-    decide(headers, &X_FORWARDED_PREFIX, facts.trusted, || HeaderValue::from_bytes(facts.prefix?).ok());
-    append(headers, VIA, facts.via);
+/// What a request gains whose headers `hop::strip_request` has been through.
+pub fn tell<'a>(gained: &mut Gained<'a>, headers: &HeaderMap, facts: &Facts<'a>) {
+    addresses(gained, headers, facts);
+    let mut decide = |name, ours| gained.set(name, decided(headers, name, facts.trusted, ours));
+    decide(&X_FORWARDED_PROTO, Some(Value::Static(if facts.tls { "https" } else { "http" })));
+    decide(&X_FORWARDED_HOST, host_value(facts.host));
+    decide(&X_FORWARDED_PORT, Some(Value::Shared(facts.port)));
+    decide(&X_FORWARDED_PATH, Value::text(facts.path.as_bytes()));
+    decide(&X_FORWARDED_PREFIX, facts.prefix.and_then(Value::text));
+    gained.set(&VIA, listed(headers, &VIA.header, facts.via));
     if let Some(id) = facts.request_id {
-        headers.insert(&REQUEST_ID, id.clone());
+        gained.set(&REQUEST_ID, id.value());
     }
-    connection(headers, facts.wishes);
+    connection(gained, facts.wishes);
 }
 
 /// The scheme that the client used, as far as we believe what we hear.
 pub fn is_https(headers: &HeaderMap, trusted: bool, tls: bool) -> bool {
-    match headers.get(&X_FORWARDED_PROTO) {
-        Some(told) if trusted => told == "https",
-        _ => tls,
+    match trusted.then(|| headers.get(&X_FORWARDED_PROTO.header)).flatten() {
+        Some(told) => told == "https",
+        None => tls,
     }
 }
 
 /// The host that the client used, likewise; lower case, no port.
 pub fn host(headers: &HeaderMap, trusted: bool, said: &str) -> String {
-    let told = headers.get(&X_FORWARDED_HOST).filter(|_| trusted);
-    told.and_then(|told| told.to_str().ok()).map_or_else(|| host_only(said), str::to_owned)
+    let told = headers.get(&X_FORWARDED_HOST.header).filter(|_| trusted);
+    let told = told.and_then(|told| told.to_str().ok());
+    told.map_or_else(|| String::from_utf8_lossy(bare(said.as_bytes())).to_ascii_lowercase(), str::to_owned)
 }
 
-fn addresses(headers: &mut HeaderMap, facts: &Facts<'_>) {
-    let client =
-        if facts.client_ip == facts.peer_ip { Some(facts.peer.clone()) } else { text(&facts.client_ip.to_string()) };
-    let Some(client) = client else { return };
-    if headers.contains_key(&X_FORWARDED_FOR) {
-        append(headers, X_FORWARDED_FOR.clone(), facts.peer);
+fn addresses<'a>(gained: &mut Gained<'a>, headers: &HeaderMap, facts: &Facts<'a>) {
+    let client = if facts.client_ip == facts.peer_ip {
+        Value::Shared(facts.peer)
     } else {
-        headers.insert(&X_FORWARDED_FOR, client.clone());
-    }
-    headers.insert(&X_REAL_IP, client);
+        let text = HeaderValue::try_from(facts.client_ip.to_string());
+        text.map_or(Value::Shared(facts.peer), Value::Made)
+    };
+    let path = match listed(headers, &X_FORWARDED_FOR.header, facts.peer) {
+        Value::Shared(_) => client.clone(),
+        longer => longer,
+    };
+    gained.set(&X_FORWARDED_FOR, path);
+    gained.set(&X_REAL_IP, client);
 }
 
-fn connection(headers: &mut HeaderMap, wishes: Wishes) {
+fn connection(gained: &mut Gained<'_>, wishes: Wishes) {
     if wishes.websocket {
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        gained.set(&CONNECTION, Value::Static("keep-alive, Upgrade"));
+        gained.set(&UPGRADE, Value::Static("websocket"));
     } else {
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        gained.set(&CONNECTION, Value::Static("keep-alive"));
     }
     if wishes.trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+        gained.set(&TE, Value::Static("trailers"));
     }
 }
 
-/// Leaves a trusted peer's first value, else writes ours, or nothing.
-fn decide(headers: &mut HeaderMap, name: &HeaderName, trusted: bool, ours: impl FnOnce() -> Option<HeaderValue>) {
-    let told = headers.get(name).filter(|_| trusted).cloned();
-    match told.or_else(ours) {
-        Some(value) => {
-            headers.insert(name, value);
-        }
-        None => {
-            headers.remove(name);
-        }
-    }
+/// A trusted peer's first value, else ours, or none.
+fn decided<'a>(headers: &HeaderMap, name: &Name, trusted: bool, ours: Option<Value<'a>>) -> Value<'a> {
+    let told = trusted.then(|| headers.get(&name.header)).flatten();
+    told.map(|told| Value::Made(told.clone())).or(ours).unwrap_or(Value::Nothing)
 }
 
-/// Adds to the list that a header holds, in one line.
-pub fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    let mut line = Vec::new();
-    for before in headers.get_all(&name) {
-        line.extend_from_slice(before.as_bytes());
-        line.extend_from_slice(b", ");
+/// Without its port and in lower case, as it mostly is already.
+fn host_value(said: &HeaderValue) -> Option<Value<'_>> {
+    let said = bare(said.as_bytes());
+    if said.iter().any(u8::is_ascii_uppercase) {
+        return HeaderValue::from_bytes(&said.to_ascii_lowercase()).ok().map(Value::Made);
     }
-    if line.is_empty() {
-        headers.insert(name, value.clone());
-        return;
-    }
-    line.extend_from_slice(value.as_bytes());
-    if let Ok(line) = HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
-        headers.insert(name, line);
-    }
+    Value::text(said)
 }
 
-fn scheme(tls: bool) -> HeaderValue {
-    HeaderValue::from_static(if tls { "https" } else { "http" })
-}
-
-/// The client's own value where it is already what is wanted, as it mostly is.
-fn host_value(said: &HeaderValue) -> Option<HeaderValue> {
-    let text = str::from_utf8(said.as_bytes()).ok()?;
-    if text.bytes().any(|byte| byte == b':' || byte.is_ascii_uppercase()) {
-        return HeaderValue::try_from(host_only(text)).ok();
+fn bare(said: &[u8]) -> &[u8] {
+    match said.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if !said[colon..].contains(&b']') => &said[..colon],
+        _ => said,
     }
-    Some(said.clone())
-}
-
-fn host_only(said: &str) -> String {
-    let end = match said.rfind(':') {
-        Some(colon) if !said[colon..].contains(']') => colon,
-        _ => said.len(),
-    };
-    said[..end].to_ascii_lowercase()
-}
-
-fn text(value: &str) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    const ID: &str = "77777777777777777777777777777777";
 
     fn written(trusted: bool, client: &str, sent: &[(&'static str, &str)], prefix: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -166,10 +142,12 @@ mod tests {
             path: "/pre/x%20y",
             prefix: prefix.map(str::as_bytes),
             via: &HeaderValue::from_static("1.1 tidegate/0"),
-            request_id: Some(&HeaderValue::from_static("id")),
+            request_id: Some(&RequestId([b'7'; 32])),
             wishes: Wishes::default(),
         };
-        write(&mut headers, &facts);
+        let mut gained = Gained::default();
+        tell(&mut gained, &headers, &facts);
+        gained.settle(&mut headers);
         headers
     }
 
@@ -192,7 +170,7 @@ mod tests {
             ("x-forwarded-path", Some("/pre/x%20y")),
             ("x-forwarded-prefix", Some("/pre")),
             ("via", Some("1.1 tidegate/0")),
-            ("x-kong-request-id", Some("id")),
+            ("x-kong-request-id", Some(ID)),
             ("connection", Some("keep-alive")),
             ("upgrade", None),
             ("te", None),
@@ -223,7 +201,7 @@ mod tests {
             ("x-forwarded-port", Some("8000")),
             ("x-forwarded-path", Some("/pre/x%20y")),
             ("x-forwarded-prefix", None),
-            ("x-kong-request-id", Some("id")),
+            ("x-kong-request-id", Some(ID)),
             ("via", Some("1.0 first, 1.1 tidegate/0")),
         ];
         check(&headers, &expected);
@@ -263,7 +241,9 @@ mod tests {
     #[test]
     fn wishes_go_up_anew() {
         let mut headers = HeaderMap::new();
-        connection(&mut headers, Wishes { websocket: true, trailers: true, ..Wishes::default() });
+        let mut gained = Gained::default();
+        connection(&mut gained, Wishes { websocket: true, trailers: true, ..Wishes::default() });
+        gained.settle(&mut headers);
         check(
             &headers,
             &[("connection", Some("keep-alive, Upgrade")), ("upgrade", Some("websocket")), ("te", Some("trailers"))],

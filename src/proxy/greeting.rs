@@ -49,7 +49,7 @@ async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: Tcp
     }
     let patience = connection.worker.options.patience.head;
     match timeout(patience, first_bytes(&mut stream)).await {
-        Ok(Ok(early)) if early.starts_with(PREFACE) => speak_http2(connection, stream, early).await,
+        Ok(Ok(early)) if early.starts_with(PREFACE) => Box::pin(speak_http2(connection, stream, early)).await,
         Ok(Ok(early)) => speak_http1(connection, stream, early).await,
         Ok(Err(_)) | Err(_) => {}
     }
@@ -58,7 +58,8 @@ async fn greet_plain(worker: Rc<Worker>, listener: Rc<Listener>, mut stream: Tcp
 async fn greet_tls(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, from: From, acceptor: TlsAcceptor) {
     let shaken = {
         let _reading = Reading::count(&worker.traffic);
-        timeout(worker.options.patience.greeting, shake_hands(&worker, stream, acceptor)).await
+        // Boxed, as below: a connection should not hold room all its life for what is over, or for what it never does.
+        Box::pin(timeout(worker.options.patience.greeting, shake_hands(&worker, stream, acceptor))).await
     };
     let stream = match shaken {
         Ok(Ok(stream)) => stream,
@@ -70,7 +71,7 @@ async fn greet_tls(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
     let connection = Connection::open(worker, listener, from, Some(sni));
     if is_http2 {
-        speak_http2(connection, stream, Bytes::new()).await;
+        Box::pin(speak_http2(connection, stream, Bytes::new())).await;
     } else {
         speak_http1(connection, stream, Bytes::new()).await;
     }

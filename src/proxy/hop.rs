@@ -24,29 +24,44 @@ pub struct Wishes {
     pub has_body: bool,
 }
 
+/// The names that are removed.
+type Gone = SmallVec<[HeaderName; 6]>;
+
 /// Reads and removes them from a request. `Host` and `Content-Length` go too: they are made anew.
 pub fn strip_request(headers: &mut HeaderMap) -> Wishes {
-    let wishes = Wishes {
-        websocket: headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")),
-        trailers: headers.get_all(TE).iter().any(|value| lists(value, b"trailers")),
-        keep_alive: headers.get_all(CONNECTION).iter().any(|value| lists(value, b"keep-alive")),
-        has_body: headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING),
-    };
-    strip(headers, |name| {
-        matches!(*name, CONNECTION | CONTENT_LENGTH | EXPECT | HOST | TE | TRANSFER_ENCODING | UPGRADE)
-            || matches!(name.as_str(), "keep-alive" | "proxy" | "proxy-connection")
-    });
+    let (mut wishes, mut upgrade, mut gone) = (Wishes::default(), None, Gone::new());
+    for (name, value) in &*headers {
+        match *name {
+            UPGRADE => _ = upgrade.get_or_insert(value),
+            TE => wishes.trailers |= lists(value, b"trailers"),
+            CONNECTION => wishes.keep_alive |= lists(value, b"keep-alive"),
+            CONTENT_LENGTH | TRANSFER_ENCODING => wishes.has_body = true,
+            EXPECT | HOST => {}
+            _ if matches!(name.as_str(), "keep-alive" | "proxy" | "proxy-connection") => {}
+            _ => continue,
+        }
+        gone.push(name.clone());
+    }
+    wishes.websocket = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    strip(headers, gone);
     wishes
 }
 
 /// Removes them from a response. `switched`: the protocol that the upstream has switched to may be named.
 pub fn strip_response(headers: &mut HeaderMap, switched: bool, client_takes_trailers: bool) {
-    strip(headers, |name| match *name {
-        UPGRADE => !switched,
-        TRAILER => !client_takes_trailers,
-        CONNECTION | TRANSFER_ENCODING => true,
-        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
-    });
+    let mut gone = Gone::new();
+    for name in headers.keys() {
+        let goes = match *name {
+            UPGRADE => !switched,
+            TRAILER => !client_takes_trailers,
+            CONNECTION | TRANSFER_ENCODING => true,
+            _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+        };
+        if goes {
+            gone.push(name.clone());
+        }
+    }
+    strip(headers, gone);
 }
 
 /// Whether a comma list holds the token, whatever its case and parameters.
@@ -57,9 +72,7 @@ pub fn lists(value: &HeaderValue, token: &[u8]) -> bool {
     })
 }
 
-fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {
-    let mut gone: SmallVec<[HeaderName; 6]> = SmallVec::new();
-    gone.extend(headers.keys().filter(|name| own(name)).cloned());
+fn strip(headers: &mut HeaderMap, mut gone: Gone) {
     if gone.contains(&CONNECTION) {
         gone.extend(named_by_connection(headers));
     }

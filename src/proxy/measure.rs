@@ -6,15 +6,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::HeaderMap;
 use http::header::HeaderValue;
 
 use crate::entity::path;
 use crate::proxy::admission::admit;
 use crate::proxy::forward::{self, Facts};
+use crate::proxy::gained::Gained;
 use crate::proxy::hop;
 use crate::proxy::lean::fit::fit;
-use crate::proxy::lean::head::{self, Found};
+use crate::proxy::lean::head::{self, Found, Headers, RequestHead};
+use crate::proxy::request_id::RequestId;
 use crate::proxy::upstream_path::{self, Request};
 
 /// Takes heads of requests and writes those for the upstream; its memory is used again, as a connection's is.
@@ -22,9 +23,9 @@ pub struct Desk {
     peer: HeaderValue,
     port: HeaderValue,
     via: HeaderValue,
-    request_id: HeaderValue,
+    request_id: RequestId,
     upstream: HeaderValue,
-    map: HeaderMap,
+    head: RequestHead,
     out: Vec<u8>,
 }
 
@@ -34,9 +35,9 @@ impl Default for Desk {
             peer: HeaderValue::from_static("127.0.0.1"),
             port: HeaderValue::from_static("8000"),
             via: HeaderValue::from_static("1.1 tidegate/0.1.0"),
-            request_id: HeaderValue::from_static("0123456789abcdef0123456789abcdef"),
+            request_id: RequestId(*b"0123456789abcdef0123456789abcdef"),
             upstream: HeaderValue::from_static("origin.test"),
-            map: HeaderMap::new(),
+            head: RequestHead::default(),
             out: Vec::new(),
         }
     }
@@ -46,13 +47,11 @@ impl Desk {
     /// The head that goes up for this one, when the route's path is `stripped_len` bytes long. `None`: it is not for the
     /// lean path, or is refused.
     pub fn forward(&mut self, bytes: &[u8], stripped_len: usize) -> Option<&[u8]> {
-        let Found::Head((mut head, spelling), _) = head::request(bytes, std::mem::take(&mut self.map)) else {
-            return None;
-        };
-        fit(&head, 0).ok()?;
-        let host = admit(&head).ok()?;
-        let uri = head.uri.clone();
-        let path = path::normalise(uri.path());
+        let Found::Head(_) = head::request(bytes, &mut self.head) else { return None };
+        let RequestHead { parts: head, spelling } = &mut self.head;
+        fit(head, 0).ok()?;
+        let host = admit(head).ok()?;
+        let path = path::normalise(head.uri.path());
         let wishes = hop::strip_request(&mut head.headers);
         let request = Request { sent: head.uri.path_and_query(), path: &path, matched_len: stripped_len, query: None };
         let target = upstream_path::target(None, true, request)?;
@@ -65,18 +64,20 @@ impl Desk {
             tls: false,
             port: &self.port,
             host: host.value(),
-            path: uri.path(),
-            prefix: upstream_path::stripped(true, &request),
+            path: head.uri.path(),
+            prefix: upstream_path::stripped(true, &path, stripped_len),
             via: &self.via,
             request_id: Some(&self.request_id),
             wishes,
         };
-        forward::write(&mut head.headers, &facts);
+        let mut gained = Gained::default();
+        forward::tell(&mut gained, &head.headers, &facts);
         self.out.clear();
-        head::write_request(&mut self.out, &head.method, &target, &self.upstream, &head.headers, &spelling);
+        let headers = Headers { map: &head.headers, spelling, gained: &gained };
+        head::write_request(&mut self.out, &head.method, &target, &self.upstream, headers);
         self.out.extend_from_slice(b"\r\n");
-        head.headers.clear();
-        self.map = head.headers;
+        drop(gained);
+        self.head.clear();
         Some(&self.out)
     }
 }

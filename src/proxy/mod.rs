@@ -14,6 +14,7 @@ mod delivery;
 mod error_body;
 mod failure;
 mod forward;
+mod gained;
 mod greeting;
 mod hop;
 mod lean;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::header::HeaderMap;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -21,7 +21,9 @@ use crate::proxy::connection::{Connection, Waiting};
 use crate::proxy::delivery;
 use crate::proxy::failure::{Made, grpc_over_tls_wanted, http2_wanted, https_wanted};
 use crate::proxy::forward::{self, Facts};
+use crate::proxy::gained::Gained;
 use crate::proxy::hop;
+use crate::proxy::lean::ask;
 use crate::proxy::stage::Stage;
 use crate::proxy::turn::Turn;
 use crate::proxy::upstream::{Failure, Origin, Outgoing, Reply};
@@ -81,21 +83,31 @@ async fn proceed<'s>(
     if plan.request_buffering {
         held = held.read(REPLAY_BYTES).await?;
     }
-    let target = depart(turn, plan, destination, head, &host, &Way { path, found: &found, query: accessed.query })?;
+    let way = Way { uri: &head.uri, path, found: &found, query: accessed.query };
+    let mut gained = Gained::default();
+    let target = depart(turn, plan, destination, &head.headers, &host, &way, &mut gained)?;
     let (body, content_length) = held.into_request(turn.wishes.has_body);
-    let outgoing = Outgoing {
-        method: head.method.clone(),
-        target,
-        headers: std::mem::take(&mut head.headers),
-        host: host.header().filter(|_| plan.preserve_host),
-        body,
-        content_length,
-        extensions: std::mem::take(&mut head.extensions),
-        upgrade: turn.wishes.websocket,
-    };
+    let host = host.header().filter(|_| plan.preserve_host);
     let worker = &turn.connection.worker;
     let origin = worker.origins.of(destination);
-    worker.upstreams.send(&origin, outgoing).await.map_err(|failure| {
+    let outcome = if ask::fits(turn, &body) {
+        ask::ask(turn, &origin, head, &target, host, gained, body).await
+    } else {
+        gained.settle(&mut head.headers);
+        let outgoing = Outgoing {
+            method: head.method.clone(),
+            target,
+            headers: std::mem::take(&mut head.headers),
+            host,
+            body,
+            content_length,
+            extensions: std::mem::take(&mut head.extensions),
+            upgrade: turn.wishes.websocket,
+        };
+        // Boxed: the other way is the usual one, and needs less room.
+        Box::pin(worker.upstreams.send(&origin, outgoing)).await
+    };
+    outcome.map_err(|failure| {
         note_failure(turn, &origin, &failure);
         Made::from(failure)
     })
@@ -147,6 +159,8 @@ pub fn enter<'s>(
 
 /// Which way a request goes up.
 pub struct Way<'a> {
+    /// As the client sent it.
+    pub uri: &'a Uri,
     /// Normalised.
     pub path: &'a [u8],
     pub found: &'a Found<'a>,
@@ -154,25 +168,42 @@ pub struct Way<'a> {
     pub query: Option<String>,
 }
 
-/// Writes the headers for the upstream; the target to ask it for.
-pub fn depart(
-    turn: &Turn,
+/// What the request gains for the upstream; the target to ask it for.
+pub fn depart<'a>(
+    turn: &'a Turn,
     plan: &Plan,
     destination: &Destination,
-    head: &mut Parts,
-    host: &Host,
-    way: &Way<'_>,
+    headers: &HeaderMap,
+    host: &'a Host,
+    way: &Way<'a>,
+    gained: &mut Gained<'a>,
 ) -> Result<PathAndQuery, Made> {
     let request = upstream_path::Request {
-        sent: head.uri.path_and_query(),
+        sent: way.uri.path_and_query(),
         path: way.path,
         matched_len: way.found.matched_len,
         query: way.query.as_deref(),
     };
     let target = upstream_path::target(destination.path.as_deref(), plan.strip_path, request);
     let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
-    let prefix = upstream_path::stripped(plan.strip_path, &request);
-    forward(turn, &mut head.headers, head.uri.path(), host, prefix);
+    let prefix = upstream_path::stripped(plan.strip_path, way.path, way.found.matched_len);
+    let connection = &turn.connection;
+    let worker = &connection.worker;
+    let facts = Facts {
+        trusted: turn.trusted,
+        peer: &connection.peer,
+        peer_ip: connection.peer_ip,
+        client_ip: turn.client_ip,
+        tls: connection.tls(),
+        port: &connection.listener.port_value,
+        host: host.value(),
+        path: way.uri.path(),
+        prefix,
+        via: worker.marks.via(turn.version),
+        request_id: worker.options.request_id_upstream.then_some(&turn.id),
+        wishes: turn.wishes,
+    };
+    forward::tell(gained, headers, &facts);
     Ok(target)
 }
 
@@ -221,24 +252,4 @@ pub fn destination(plan: &Plan) -> Result<&std::sync::Arc<Destination>, Made> {
         return Err(Made::error(StatusCode::NOT_IMPLEMENTED, "gRPC services are not supported yet"));
     }
     Ok(destination)
-}
-
-fn forward(turn: &Turn, headers: &mut HeaderMap, path: &str, host: &Host, prefix: Option<&[u8]>) {
-    let connection = &turn.connection;
-    let worker = &connection.worker;
-    let facts = Facts {
-        trusted: turn.trusted,
-        peer: &connection.peer,
-        peer_ip: connection.peer_ip,
-        client_ip: turn.client_ip,
-        tls: connection.tls(),
-        port: &connection.listener.port_value,
-        host: host.value(),
-        path,
-        prefix,
-        via: worker.marks.via(turn.version),
-        request_id: worker.options.request_id_upstream.then_some(&turn.id_value),
-        wishes: turn.wishes,
-    };
-    forward::write(headers, &facts);
 }

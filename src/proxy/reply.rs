@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, VIA};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 
 use crate::proxy::ResponseHeaders;
-use crate::proxy::forward::append;
-use crate::proxy::names::{PROXY_LATENCY, REQUEST_ID, RESPONSE_LATENCY, UPSTREAM_LATENCY, UPSTREAM_STATUS};
+use crate::proxy::gained::{Gained, Value, listed};
+use crate::proxy::names::{PROXY_LATENCY, RESPONSE_LATENCY, SERVER, UPSTREAM_LATENCY, UPSTREAM_STATUS, VIA};
 use crate::proxy::upstream::Timing;
 
 /// Values that all answers of a worker share.
@@ -81,49 +81,48 @@ pub fn name_charset(status: StatusCode, headers: &mut HeaderMap) {
     }
 }
 
-/// What a proxied answer gains; also a 502 or 504 after failed tries, which has no `upstream_status`.
-pub fn mark_proxied(
-    headers: &mut HeaderMap,
+/// An exchange with an upstream, as its answer tells it.
+pub struct Passed<'a> {
+    /// What the upstream spoke.
+    pub version: Version,
+    /// When the request came.
+    pub started: Instant,
+    pub timing: &'a Timing,
+    /// `None`: the answer is a 502 or 504 after failed tries.
+    pub status: Option<StatusCode>,
+}
+
+/// What a proxied answer gains; also one after failed tries.
+pub fn mark_proxied<'a>(
+    gained: &mut Gained<'a>,
+    headers: &HeaderMap,
     on: &ResponseHeaders,
-    marks: &Marks,
-    version: Version,
-    started: Instant,
-    timing: &Timing,
-    upstream_status: Option<StatusCode>,
+    marks: &'a Marks,
+    passed: &Passed<'_>,
 ) {
+    let Passed { version, started, timing, status } = passed;
     if on.via {
-        append(headers, VIA, marks.via(version));
+        gained.set(&VIA, listed(headers, &VIA.header, marks.via(*version)));
     }
-    if on.server && !headers.contains_key(SERVER) {
-        headers.insert(SERVER, marks.server.clone());
+    if on.server && !headers.contains_key(&SERVER.header) {
+        gained.set(&SERVER, Value::Shared(&marks.server));
     }
     if on.upstream_latency {
-        headers.insert(&UPSTREAM_LATENCY, milliseconds(timing.answered_at - timing.balanced_at));
+        gained.set(&UPSTREAM_LATENCY, milliseconds(timing.answered_at - timing.balanced_at));
     }
     if on.proxy_latency {
-        headers.insert(&PROXY_LATENCY, milliseconds(timing.balanced_at - started));
+        gained.set(&PROXY_LATENCY, milliseconds(timing.balanced_at - *started));
     }
-    if let Some(status) = upstream_status.filter(|_| on.upstream_status) {
-        headers.insert(&UPSTREAM_STATUS, HeaderValue::from(status.as_u16()));
+    if let Some(status) = status.filter(|_| on.upstream_status) {
+        gained.set(&UPSTREAM_STATUS, Value::Made(HeaderValue::from(status.as_u16())));
     }
 }
 
 /// What an answer of the gateway's own gains.
-pub fn mark_made(headers: &mut HeaderMap, on: &ResponseHeaders, marks: &Marks, spent: Duration) {
-    if on.server {
-        headers.insert(SERVER, marks.server.clone());
-    } else {
-        headers.remove(SERVER);
-    }
+pub fn mark_made<'a>(gained: &mut Gained<'a>, on: &ResponseHeaders, marks: &'a Marks, spent: Duration) {
+    gained.set(&SERVER, if on.server { Value::Shared(&marks.server) } else { Value::Nothing });
     if on.response_latency {
-        headers.insert(&RESPONSE_LATENCY, milliseconds(spent));
-    }
-}
-
-/// What every answer gains.
-pub fn mark_id(headers: &mut HeaderMap, on: &ResponseHeaders, id: &HeaderValue) {
-    if on.request_id {
-        headers.insert(&REQUEST_ID, id.clone());
+        gained.set(&RESPONSE_LATENCY, milliseconds(spent));
     }
 }
 
@@ -144,12 +143,12 @@ fn remove_where(headers: &mut HeaderMap, gone: impl Fn(&str) -> bool) {
 }
 
 /// Whole milliseconds; small ones, the usual case, without an allocation.
-fn milliseconds(duration: Duration) -> HeaderValue {
+fn milliseconds(duration: Duration) -> Value<'static> {
     const SMALL: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     match usize::try_from(whole).ok().and_then(|whole| SMALL.get(whole)) {
-        Some(text) => HeaderValue::from_static(text),
-        None => HeaderValue::from(whole),
+        Some(text) => Value::Static(text),
+        None => Value::Made(HeaderValue::from(whole)),
     }
 }
 
@@ -182,19 +181,19 @@ mod tests {
         Timing { balanced_at, answered_at: balanced_at + Duration::from_millis(1234), tries: 1 }
     }
 
+    fn mark(headers: &mut HeaderMap, on: &ResponseHeaders, started: Instant) {
+        let (marks, mut gained) = (Marks::new(), Gained::default());
+        let timing = timing(started);
+        let passed = Passed { version: Version::HTTP_11, started, timing: &timing, status: Some(StatusCode::OK) };
+        mark_proxied(&mut gained, headers, on, &marks, &passed);
+        gained.settle(headers);
+    }
+
     #[test]
     fn a_proxied_answer_carries_via_and_two_latencies() {
         let started = Instant::now();
         let mut headers = map(&[("via", "1.1 origin"), ("server", "theirs")]);
-        mark_proxied(
-            &mut headers,
-            &ALL,
-            &Marks::new(),
-            Version::HTTP_11,
-            started,
-            &timing(started),
-            Some(StatusCode::OK),
-        );
+        mark(&mut headers, &ALL, started);
         assert_eq!(headers["via"], format!("1.1 origin, 1.1 tidegate/{}", crate::VERSION));
         assert_eq!(headers["server"], "theirs");
         assert_eq!(headers["x-kong-proxy-latency"], "3");
@@ -206,7 +205,9 @@ mod tests {
     #[test]
     fn an_answer_of_our_own_carries_server_and_one_latency() {
         let mut headers = HeaderMap::new();
-        mark_made(&mut headers, &ALL, &Marks::new(), Duration::from_millis(15));
+        let (marks, mut gained) = (Marks::new(), Gained::default());
+        mark_made(&mut gained, &ALL, &marks, Duration::from_millis(15));
+        gained.settle(&mut headers);
         assert_eq!(headers["server"], format!("tidegate/{}", crate::VERSION));
         assert_eq!(headers["x-kong-response-latency"], "15");
         assert!(!headers.contains_key("via"));
@@ -226,17 +227,10 @@ mod tests {
         };
         let started = Instant::now();
         let mut headers = HeaderMap::new();
-        mark_proxied(
-            &mut headers,
-            &off,
-            &Marks::new(),
-            Version::HTTP_11,
-            started,
-            &timing(started),
-            Some(StatusCode::OK),
-        );
-        mark_made(&mut headers, &off, &Marks::new(), Duration::ZERO);
-        mark_id(&mut headers, &off, &HeaderValue::from_static("id"));
+        mark(&mut headers, &off, started);
+        let (marks, mut gained) = (Marks::new(), Gained::default());
+        mark_made(&mut gained, &off, &marks, Duration::ZERO);
+        gained.settle(&mut headers);
         assert!(headers.is_empty());
     }
 

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-use http::HeaderValue;
+use crate::proxy::gained::Value;
 
 /// One request's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,9 @@ impl RequestId {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    pub fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
+    /// For a header.
+    pub fn value(&self) -> Value<'_> {
+        Value::text(&self.0).unwrap_or(Value::Nothing)
     }
 }
 

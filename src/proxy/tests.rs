@@ -9,6 +9,7 @@ mod gateway;
 #[allow(clippy::duplicate_mod)]
 mod general;
 mod handover;
+mod http2;
 mod patience;
 mod protocols;
 mod relaying;

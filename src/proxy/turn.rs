@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -23,7 +22,6 @@ pub struct Turn {
     pub connection: Rc<Connection>,
     pub record: Record,
     pub id: RequestId,
-    pub id_value: HeaderValue,
     pub started: Instant,
     /// Unix milliseconds.
     pub now_ms: u64,
@@ -47,7 +45,6 @@ impl Turn {
         let client_ip = worker.real_ip.resolve(connection.peer_ip, connection.proxied_ip, &head.headers);
         Self {
             id,
-            id_value: id.header(),
             started,
             now_ms: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             version: head.version,
@@ -56,7 +53,7 @@ impl Turn {
             client_ip,
             trusted: worker.real_ip.trusts(connection.peer_ip),
             wishes: Wishes::default(),
-            debug: worker.options.allow_debug_header && head.headers.contains_key(&DEBUG),
+            debug: worker.options.allow_debug_header && head.headers.contains_key(&DEBUG.header),
             record: Record::open(Rc::clone(&connection), head, client_ip, id, now),
             connection,
         }

@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::header::HeaderMap;
-use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -15,7 +13,7 @@ use crate::listen::handover::Handover;
 use crate::proxy::connection::Connection;
 use crate::proxy::lean::buffer::Buffer;
 use crate::proxy::lean::deadline::Deadline;
-use crate::proxy::lean::head::{self, Found, Spelling};
+use crate::proxy::lean::head::{self, Found, RequestHead};
 use crate::proxy::upstream::ClientFault;
 use crate::proxy::wire::Wire;
 
@@ -35,21 +33,20 @@ pub struct Client<S> {
     /// What is to be sent next.
     pub output: Vec<u8>,
     pub deadline: Deadline,
-    /// The memory of the next request's headers.
-    pub map: HeaderMap,
+    /// The memory of the next request's head.
+    pub spare: Option<Box<RequestHead>>,
 }
 
 /// A head that has been read and is still in `Client::input`.
 pub struct Request {
-    pub head: Parts,
-    pub spelling: Spelling,
+    pub head: Box<RequestHead>,
     /// Bytes of the head.
     pub length: usize,
 }
 
 /// What came.
 pub enum Heard {
-    Request(Box<Request>),
+    Request(Request),
     /// Not for this path.
     Other(Handover),
     /// The client is done, or the worker stops.
@@ -66,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             input: Buffer::default(),
             output: Vec::new(),
             deadline: Deadline::default(),
-            map: HeaderMap::new(),
+            spare: None,
         }
     }
 
@@ -79,9 +76,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         loop {
             if !self.input.is_empty() {
-                match head::request(self.input.filled(), std::mem::take(&mut self.map)) {
-                    Found::Head((head, spelling), length) => {
-                        return Poll::Ready(Heard::Request(Box::new(Request { head, spelling, length })));
+                match head::request(self.input.filled(), self.spare.get_or_insert_default()) {
+                    Found::Head(length) => {
+                        return Poll::Ready(Heard::Request(Request {
+                            head: self.spare.take().unwrap_or_default(),
+                            length,
+                        }));
                     }
                     Found::Nothing(_) => return Poll::Ready(Heard::Other(Handover::Head)),
                     Found::Part if self.input.len() >= HEAD_BYTES => {

@@ -6,8 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, DATE, HeaderMap};
 use http::request::Parts;
 use http::{StatusCode, response};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,10 +16,11 @@ use crate::listen::handover::Handover;
 use crate::proxy::admission::{Host, admit};
 use crate::proxy::delivery;
 use crate::proxy::failure::Made;
+use crate::proxy::gained::Gained;
 use crate::proxy::lean::client::{Client, Request};
 use crate::proxy::lean::fit::{self, Fit};
 use crate::proxy::lean::frame::Framing;
-use crate::proxy::lean::head::{self, Spelling, write_line};
+use crate::proxy::lean::head::{self, AnswerHead, Headers, RequestHead, Spelling, write_line};
 use crate::proxy::lean::relay::{self, Fault};
 use crate::proxy::pipeline::{self, Way};
 use crate::proxy::reply::Passage;
@@ -49,7 +49,7 @@ struct Asked<'a> {
 
 /// An answer whose head has come.
 struct Answered {
-    head: head::AnswerHead,
+    head: Box<AnswerHead>,
     framing: Framing,
     line: Line,
     timing: Timing,
@@ -76,38 +76,53 @@ where
 {
     let connection = Rc::clone(&client.connection);
     let worker = &connection.worker;
-    let Request { mut head, spelling, length } = request;
-    let mut fit = fit::fit(&head, worker.options.client_max_body_size)?;
-    let host = admit(&head).map_err(|_| Handover::Head)?;
+    let Request { head: mut held, length } = request;
+    let RequestHead { parts: head, spelling } = &mut *held;
+    let mut fit = fit::fit(head, worker.options.client_max_body_size)?;
+    let host = admit(head).map_err(|_| Handover::Head)?;
     let world = worker.snapshot().ok_or(Handover::Head)?;
     let uri = head.uri.clone();
     let path = path::normalise(uri.path());
-    let found = pipeline::route(&connection, &world, &head, &host, &path);
+    let found = pipeline::route(&connection, &world, head, &host, &path);
     if let Ok(found) = &found {
         fit::suits(found.plan, &fit)?;
     }
     client.input.consume(length);
-    let mut turn = Turn::begin(Rc::clone(&connection), &head);
+    let mut turn = Turn::begin(Rc::clone(&connection), head);
     let mut stage = Stage::new(&world, &worker.counters, turn.client_ip, turn.now_ms);
-    let asked = Asked { head: &mut head, spelling: &spelling, host: &host, path: &path, left: &mut fit.length };
+    let asked = Asked { head: &mut *head, spelling, host: &host, path: &path, left: &mut fit.length };
     let outcome = ask(client, &mut turn, &mut stage, found, asked).await;
     let plan = stage.plan();
-    let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(&mut head, &path, status, headers);
+    let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(head, &path, status, headers);
     let after = match outcome {
         Err(Unanswered::Gone) => After::Abandon,
         Err(Unanswered::Made(made)) => {
+            turn.record.set_status(made.status);
             let (mut made, body) = delivery::make(&turn, made, filter);
-            delivery::complete(&mut turn, plan, &mut made);
-            send_made(client, &mut turn, made, body, &mut fit).await
+            let mut gained = Gained::default();
+            delivery::dress(&turn, plan, &mut gained);
+            let after = write_made(client, &turn, &mut made, &gained, &body, &mut fit);
+            drop(gained);
+            if !turn.head_only {
+                turn.record.add_bytes(body.len());
+            }
+            if client.send().await.is_ok() { after } else { After::Abandon }
         }
         Ok(mut answered) => {
-            let passage = delivery::pass(&turn, &mut answered.head.parts, &answered.timing, filter);
-            delivery::complete(&mut turn, plan, &mut answered.head.parts);
-            send_answer(client, &mut turn, answered, passage, fit.closes).await
+            turn.record.set_status(answered.head.parts.status);
+            let mut gained = Gained::default();
+            let passage = delivery::pass(&turn, &mut answered.head.parts, &answered.timing, filter, &mut gained);
+            delivery::dress(&turn, plan, &mut gained);
+            let AnswerHead { parts, spelling, reason } = &mut *answered.head;
+            let framing = if passage == Passage::HeadOnly { &Framing::None } else { &answered.framing };
+            let written = Written { reason, spelling, gained: &gained, framing };
+            let after = write_head(client, &turn, parts, written, fit.closes);
+            drop(gained);
+            send_answer(client, &mut turn, answered, passage, after).await
         }
     };
-    head.headers.clear();
-    client.map = head.headers;
+    held.clear();
+    client.spare = Some(held);
     client.rest();
     Ok(after)
 }
@@ -130,8 +145,10 @@ where
     let destination = pipeline::destination(plan)?;
     let body = client.take_body(left.unwrap_or(0)).await.map_err(Made::from)?;
     let announced = left.take();
-    let way = Way { path, found: &found, query: accessed.query };
-    let target = pipeline::depart(turn, plan, destination, head, host, &way)?;
+    let way = Way { uri: &head.uri, path, found: &found, query: accessed.query };
+    let turn = &*turn;
+    let mut gained = Gained::default();
+    let target = pipeline::depart(turn, plan, destination, &head.headers, host, &way, &mut gained)?;
 
     let worker = &turn.connection.worker;
     let origin = worker.origins.of(destination);
@@ -143,7 +160,9 @@ where
     let own_host = host.header().filter(|_| plan.preserve_host);
     let mut text = std::mem::take(&mut client.output);
     let said = own_host.as_ref().unwrap_or(&place.host);
-    head::write_request(&mut text, &head.method, &target, said, &head.headers, spelling);
+    let headers = Headers { map: &head.headers, spelling, gained: &gained };
+    head::write_request(&mut text, &head.method, &target, said, headers);
+    drop(gained);
     if let Some(length) = announced {
         let _ = write!(text, "content-length: {length}\r\n");
     }
@@ -168,25 +187,23 @@ where
     Ok(Answered { head, framing, line, timing, limits: place.limits })
 }
 
-/// Sends an upstream's answer.
+/// Sends an upstream's answer, whose head has been written.
 async fn send_answer<S>(
     client: &mut Client<S>,
     turn: &mut Turn,
     answered: Answered,
     passage: Passage,
-    closes: bool,
+    after: After,
 ) -> After
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Answered { mut head, framing, mut line, limits, .. } = answered;
+    let Answered { head, framing, mut line, limits, .. } = answered;
     if passage == Passage::HeadOnly {
         drop(line);
-        let after = write_head(client, turn, &mut head.parts, &head.reason, &head.spelling, &Framing::None, closes);
         return if client.send().await.is_ok() { after } else { After::Abandon };
     }
-    let after = write_head(client, turn, &mut head.parts, &head.reason, &head.spelling, &framing, closes);
-    line.recycle(head.parts.headers);
+    line.recycle(head);
     let worker = Rc::clone(&turn.connection.worker);
     match relay::relay(client, line, framing, limits, &worker.upstreams, &mut turn.record).await {
         Ok(()) => after,
@@ -198,12 +215,13 @@ where
     }
 }
 
-/// Sends an answer of the gateway's own, and passes over a body that nobody has read.
-async fn send_made<S>(
+/// Writes an answer of the gateway's own, and passes over a body that nobody has read.
+fn write_made<S>(
     client: &mut Client<S>,
-    turn: &mut Turn,
-    mut made: response::Parts,
-    body: Bytes,
+    turn: &Turn,
+    made: &mut response::Parts,
+    gained: &Gained<'_>,
+    body: &[u8],
     fit: &mut Fit,
 ) -> After
 where
@@ -218,41 +236,38 @@ where
     }
     let bodiless = turn.head_only || matches!(made.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
-    let after = write_head(client, turn, &mut made, b"", &Spelling::default(), &framing, fit.closes || is_unread);
+    let written = Written { reason: b"", spelling: &Spelling::default(), gained, framing: &framing };
+    let after = write_head(client, turn, made, written, fit.closes || is_unread);
     if !bodiless {
-        turn.record.add_bytes(body.len());
-        client.output.extend_from_slice(&body);
+        client.output.extend_from_slice(body);
     }
-    if client.send().await.is_ok() { after } else { After::Abandon }
+    after
 }
 
-/// Writes the head of an answer to the client's output.
+/// What `write_head` writes beside the head itself.
+struct Written<'a, 'v> {
+    reason: &'a [u8],
+    spelling: &'a Spelling,
+    gained: &'a Gained<'v>,
+    framing: &'a Framing,
+}
+
+/// Writes the head of an answer to the client's output. `closes`: nothing follows it.
 fn write_head<S>(
     client: &mut Client<S>,
     turn: &Turn,
     head: &mut response::Parts,
-    reason: &[u8],
-    spelling: &Spelling,
-    framing: &Framing,
+    written: Written<'_, '_>,
     closes: bool,
 ) -> After {
     let worker = &turn.connection.worker;
     let is_said = head.headers.get(CONNECTION).is_some_and(|said| said == "close");
-    let closes = closes || is_said || worker.stop.is_asked();
-    match framing {
-        Framing::Chunked(_) | Framing::UntilClose => {
-            head.headers.remove(CONTENT_LENGTH);
-        }
-        Framing::None if head.status == StatusCode::NO_CONTENT => {
-            head.headers.remove(CONTENT_LENGTH);
-        }
-        Framing::Length(length) if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() => {
-            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(*length));
-        }
-        Framing::Length(_) | Framing::None => {}
-    }
+    let closes = closes || is_said || delivery::is_last(turn) || worker.stop.is_asked();
+    let framing = written.framing;
+    framing.settle(head);
     let out = &mut client.output;
-    head::write_answer(out, head.status, reason, &head.headers, spelling);
+    let headers = Headers { map: &head.headers, spelling: written.spelling, gained: written.gained };
+    head::write_answer(out, head.status, written.reason, headers);
     if matches!(framing, Framing::Chunked(_) | Framing::UntilClose) {
         write_line(out, b"Transfer-Encoding", b"chunked");
     }

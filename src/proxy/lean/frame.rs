@@ -3,7 +3,7 @@
 //! What contradicts itself is no answer: an upstream whose bytes can be read in two ways could make the next answer on
 //! its connection mean anything.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{StatusCode, Version};
 
@@ -83,6 +83,21 @@ impl Framing {
             }
         }
         Ok(length.map_or(Self::UntilClose, Self::Length))
+    }
+}
+
+impl Framing {
+    /// Makes the headers say nothing else about the length than this does.
+    pub fn settle(&self, head: &mut Parts) {
+        let headers = &mut head.headers;
+        match self {
+            Self::Chunked(_) | Self::UntilClose => drop(headers.remove(CONTENT_LENGTH)),
+            Self::None if head.status == StatusCode::NO_CONTENT => drop(headers.remove(CONTENT_LENGTH)),
+            Self::Length(length) if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(*length));
+            }
+            Self::Length(_) | Self::None => {}
+        }
     }
 }
 

@@ -12,19 +12,24 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, request, respons
 use httparse::{Header, Status};
 use smallvec::SmallVec;
 
+use crate::proxy::gained::Gained;
+use crate::proxy::names::{capitalise, mark};
+
 /// Header lines of a request; more are left to the general path.
 const REQUEST_LINES: usize = 64;
 /// Header lines of an answer. Kong bounds their bytes only, to 4 or 8 KiB, which few heads of so many lines would fit.
 const ANSWER_LINES: usize = 128;
 
 /// Header lines that an answer gains here at most, as a rule: a map that grows moves all that is in it.
-const ADDED_LINES: usize = 16;
+const ADDED_LINES: usize = 8;
+/// Header lines that there is room for between two messages.
+const KEPT_LINES: usize = 64;
 
 /// What was found at the beginning of some bytes.
 #[derive(Debug)]
-pub enum Found<T> {
-    /// A head, and its bytes.
-    Head(T, usize),
+pub enum Found {
+    /// A head of so many bytes.
+    Head(usize),
     /// The beginning of one.
     Part,
     /// Something else.
@@ -40,13 +45,59 @@ pub struct Spelling {
     marks: u64,
 }
 
-/// The head of an answer.
+/// The head of a request. Its memory is used for one after the other: moving heads about costs more than reading them.
+#[derive(Debug)]
+pub struct RequestHead {
+    pub parts: request::Parts,
+    pub spelling: Spelling,
+}
+
+/// The head of an answer, likewise.
 #[derive(Debug)]
 pub struct AnswerHead {
     pub parts: response::Parts,
     pub spelling: Spelling,
     /// As the upstream gave it.
     pub reason: Bytes,
+}
+
+impl Default for RequestHead {
+    fn default() -> Self {
+        Self { parts: Request::new(()).into_parts().0, spelling: Spelling::default() }
+    }
+}
+
+impl Default for AnswerHead {
+    fn default() -> Self {
+        Self { parts: Response::new(()).into_parts().0, spelling: Spelling::default(), reason: Bytes::new() }
+    }
+}
+
+impl RequestHead {
+    /// Lets go of what was read.
+    pub fn clear(&mut self) {
+        empty(&mut self.parts.headers);
+        self.parts.uri = Uri::default();
+        self.spelling.clear();
+    }
+}
+
+impl AnswerHead {
+    /// Lets go of what was read.
+    pub fn clear(&mut self) {
+        empty(&mut self.parts.headers);
+        self.reason = Bytes::new();
+        self.spelling.clear();
+    }
+}
+
+/// Takes everything out, and the memory too where one message needed much.
+fn empty(map: &mut HeaderMap) {
+    if map.capacity() > KEPT_LINES {
+        *map = HeaderMap::new();
+    } else {
+        map.clear();
+    }
 }
 
 /// The spelling of names that did not come from anybody.
@@ -56,8 +107,8 @@ pub enum Letters {
     Capitalised,
 }
 
-/// Reads a request's head. `map` is an empty map whose memory is used.
-pub fn request(bytes: &[u8], map: HeaderMap) -> Found<(request::Parts, Spelling)> {
+/// Reads a request's head. What is left in `head` means something only when one was found.
+pub fn request(bytes: &[u8], head: &mut RequestHead) -> Found {
     let mut lines = [const { std::mem::MaybeUninit::uninit() }; REQUEST_LINES];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(bytes, &mut lines) {
@@ -72,19 +123,18 @@ pub fn request(bytes: &[u8], map: HeaderMap) -> Found<(request::Parts, Spelling)
     let (Ok(method), Some(target)) = (Method::from_bytes(method.as_bytes()), target) else {
         return Found::Nothing("no plain request line");
     };
-    let Some((headers, spelling)) = headers(bytes, text, parsed.headers, map) else {
+    let RequestHead { parts, spelling } = head;
+    if read_lines(bytes, text, parsed.headers, &mut parts.headers, spelling).is_none() {
         return Found::Nothing("no plain headers");
-    };
-    let mut parts = Request::new(()).into_parts().0;
+    }
     parts.method = method;
     parts.uri = Uri::from(target);
     parts.version = version(parsed.version);
-    parts.headers = headers;
-    Found::Head((parts, spelling), length)
+    Found::Head(length)
 }
 
-/// Reads an answer's head. `map` is an empty map whose memory is used, and is left empty.
-pub fn answer(bytes: &[u8], map: &mut HeaderMap) -> Found<AnswerHead> {
+/// Reads an answer's head. What is left in `head` means something only when one was found.
+pub fn answer(bytes: &[u8], head: &mut AnswerHead) -> Found {
     let mut lines = [const { std::mem::MaybeUninit::uninit() }; ANSWER_LINES];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -94,34 +144,40 @@ pub fn answer(bytes: &[u8], map: &mut HeaderMap) -> Found<AnswerHead> {
         Err(_) => return Found::Nothing("not an answer of HTTP/1"),
     };
     let text = Bytes::copy_from_slice(&bytes[..length]);
-    let reason = parsed.reason.map(|reason| text.slice(range(bytes, reason.as_bytes()))).unwrap_or_default();
     let Ok(status) = StatusCode::from_u16(parsed.code.unwrap_or_default()) else {
         return Found::Nothing("no status");
     };
-    let mut map = std::mem::take(map);
-    map.reserve(parsed.headers.len() + ADDED_LINES);
-    let Some((headers, spelling)) = headers(bytes, text, parsed.headers, map) else {
+    let AnswerHead { parts, spelling, reason } = head;
+    *reason = parsed.reason.map(|reason| text.slice(range(bytes, reason.as_bytes()))).unwrap_or_default();
+    parts.headers.reserve(parsed.headers.len() + ADDED_LINES);
+    if read_lines(bytes, text, parsed.headers, &mut parts.headers, spelling).is_none() {
         return Found::Nothing("no plain headers");
-    };
-    let mut parts = Response::new(()).into_parts().0;
+    }
     parts.status = status;
     parts.version = version(parsed.version);
-    parts.headers = headers;
-    Found::Head(AnswerHead { parts, spelling, reason }, length)
+    Found::Head(length)
 }
 
 /// `None` when a line that the parser let through is none for the `http` crate.
-fn headers(bytes: &[u8], text: Bytes, lines: &[Header<'_>], mut map: HeaderMap) -> Option<(HeaderMap, Spelling)> {
-    let (mut names, mut marks) = (SmallVec::new(), 0);
+fn read_lines(
+    bytes: &[u8],
+    text: Bytes,
+    lines: &[Header<'_>],
+    map: &mut HeaderMap,
+    spelling: &mut Spelling,
+) -> Option<()> {
+    map.clear();
+    spelling.clear();
     for line in lines {
         let place = range(bytes, line.name.as_bytes());
-        names.push((u16::try_from(place.start).ok()?, u16::try_from(place.len()).ok()?));
-        marks |= mark(line.name.as_bytes());
+        spelling.names.push((u16::try_from(place.start).ok()?, u16::try_from(place.len()).ok()?));
+        spelling.marks |= mark(line.name.as_bytes());
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(text.slice(range(bytes, line.value))).ok()?;
         map.try_append(name, value).ok()?;
     }
-    Some((map, Spelling { text, names, marks }))
+    spelling.text = text;
+    Some(())
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -135,11 +191,16 @@ fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
 }
 
 impl Spelling {
+    fn clear(&mut self) {
+        self.text = Bytes::new();
+        self.names.clear();
+        self.marks = 0;
+    }
+
     /// The name as it came. `at` is where to begin looking; it is left behind what was found, because names are mostly
     /// asked for in their order.
-    fn of(&self, name: &HeaderName, at: &mut usize) -> Option<&[u8]> {
-        let name = name.as_str().as_bytes();
-        if self.marks & mark(name) == 0 {
+    fn of(&self, name: &[u8], mark: u64, at: &mut usize) -> Option<&[u8]> {
+        if self.marks & mark == 0 {
             return None;
         }
         let (before, after) = self.names.split_at_checked(*at)?;
@@ -156,10 +217,12 @@ impl Spelling {
     }
 }
 
-/// A bit that equal names share, however they are spelled, and few others: most names of ours need no search.
-fn mark(name: &[u8]) -> u64 {
-    let first = name.first().map_or(0, |first| first | 0x20);
-    1 << ((name.len() + 29 * usize::from(first)) % 64)
+/// The headers of a message that is to be written.
+#[derive(Clone, Copy)]
+pub struct Headers<'a, 'v> {
+    pub map: &'a HeaderMap,
+    pub spelling: &'a Spelling,
+    pub gained: &'a Gained<'v>,
 }
 
 /// Writes `METHOD TARGET HTTP/1.1`, `Host`, and then the headers.
@@ -168,26 +231,25 @@ pub fn write_request(
     method: &Method,
     target: &PathAndQuery,
     host: &HeaderValue,
-    headers: &HeaderMap,
-    spelling: &Spelling,
+    headers: Headers<'_, '_>,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_line(out, b"host", host.as_bytes());
-    write_headers(out, headers, spelling, Letters::Lower);
+    write_headers(out, headers, Letters::Lower);
 }
 
 /// Writes `HTTP/1.1 STATUS REASON` and the headers. An empty reason is the status's own.
-pub fn write_answer(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], headers: &HeaderMap, spelling: &Spelling) {
+pub fn write_answer(out: &mut Vec<u8>, status: StatusCode, reason: &[u8], headers: Headers<'_, '_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     let own = || status.canonical_reason().unwrap_or("<none>").as_bytes();
     out.extend_from_slice(if reason.is_empty() { own() } else { reason });
     out.extend_from_slice(b"\r\n");
-    write_headers(out, headers, spelling, Letters::Capitalised);
+    write_headers(out, headers, Letters::Capitalised);
 }
 
 /// One header line.
@@ -198,30 +260,29 @@ pub fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_headers(out: &mut Vec<u8>, headers: &HeaderMap, spelling: &Spelling, letters: Letters) {
+fn write_headers(out: &mut Vec<u8>, headers: Headers<'_, '_>, letters: Letters) {
+    let Headers { map, spelling, gained } = headers;
     let mut at = 0;
-    for (name, value) in headers {
-        match spelling.of(name, &mut at) {
+    for (name, value) in map {
+        let lower = name.as_str().as_bytes();
+        let mark = mark(lower);
+        if gained.replaces(name, mark) {
+            continue;
+        }
+        match spelling.of(lower, mark, &mut at) {
             Some(spelled) => write_line(out, spelled, value.as_bytes()),
             None => {
                 let start = out.len();
-                write_line(out, name.as_str().as_bytes(), value.as_bytes());
+                write_line(out, lower, value.as_bytes());
                 if letters == Letters::Capitalised {
-                    capitalise(&mut out[start..start + name.as_str().len()]);
+                    capitalise(&mut out[start..start + lower.len()]);
                 }
             }
         }
     }
-}
-
-/// `x-real-ip` becomes `X-Real-Ip`.
-fn capitalise(name: &mut [u8]) {
-    let mut begins = true;
-    for letter in name {
-        if begins {
-            letter.make_ascii_uppercase();
-        }
-        begins = *letter == b'-';
+    for (name, value) in gained.lines() {
+        let name = if letters == Letters::Capitalised { name.capitalised } else { name.lower };
+        write_line(out, name.as_bytes(), value);
     }
 }
 
@@ -229,55 +290,89 @@ fn capitalise(name: &mut [u8]) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::proxy::gained::Value;
+    use crate::proxy::names::{VIA, X_FORWARDED_PREFIX, X_REAL_IP};
 
-    fn read(text: &str) -> (request::Parts, Spelling, usize) {
-        match request(text.as_bytes(), HeaderMap::new()) {
-            Found::Head((parts, spelling), length) => (parts, spelling, length),
+    fn read(text: &str) -> (RequestHead, usize) {
+        let mut head = RequestHead::default();
+        match request(text.as_bytes(), &mut head) {
+            Found::Head(length) => (head, length),
             other => panic!("{text:?}: {other:?}"),
         }
     }
 
+    fn is_none(found: Found) -> bool {
+        matches!(found, Found::Nothing(_))
+    }
+
     #[test]
     fn a_head_goes_up_as_it_was_spelled() {
-        let text = "GET /a%20b?c HTTP/1.1\r\nHOST: a\r\nX-MiXed: 1\r\nx-twice: 2\r\nX-TWICE: 3\r\n\r\nrest";
-        let (mut parts, spelling, length) = read(text);
+        let text = "GET /a%20b?c HTTP/1.1\r\nHOST: a\r\nX-MiXed: 1\r\nx-twice: 2\r\nX-TWICE: 3\r\n\
+            X-Real-IP: 9\r\nx-forwarded-prefix: /a\r\n\r\nrest";
+        let (RequestHead { mut parts, spelling }, length) = read(text);
         assert_eq!(&text[length..], "rest");
         assert_eq!((parts.method.as_str(), parts.uri.to_string().as_str()), ("GET", "/a%20b?c"));
         let host = parts.headers.remove("host").unwrap();
         parts.headers.insert("x-ours", HeaderValue::from_static("4"));
         let mut out = Vec::new();
-        write_request(&mut out, &parts.method, parts.uri.path_and_query().unwrap(), &host, &parts.headers, &spelling);
+        let mut gained = Gained::default();
+        gained.set(&X_REAL_IP, Value::Static("::1"));
+        gained.set(&X_FORWARDED_PREFIX, Value::Nothing);
+        let headers = Headers { map: &parts.headers, spelling: &spelling, gained: &gained };
+        write_request(&mut out, &parts.method, parts.uri.path_and_query().unwrap(), &host, headers);
         let lines = "GET /a%20b?c HTTP/1.1\r\nhost: a\r\n";
         let out = String::from_utf8(out).unwrap();
         let mut headers: Vec<_> = out.strip_prefix(lines).unwrap().lines().collect();
         headers.sort_unstable();
-        assert_eq!(headers, ["X-MiXed: 1", "X-TWICE: 3", "x-ours: 4", "x-twice: 2"]);
+        assert_eq!(headers, ["X-MiXed: 1", "X-TWICE: 3", "x-ours: 4", "x-real-ip: ::1", "x-twice: 2"]);
     }
 
     #[test]
     fn an_answer_keeps_its_reason_and_ours_are_capitalised() {
         let text = b"HTTP/1.0 299 So so\r\netag: x\r\n\r\n";
-        let Found::Head(mut head, length) = answer(text, &mut HeaderMap::new()) else { panic!("no head") };
+        let mut head = AnswerHead::default();
+        let Found::Head(length) = answer(text, &mut head) else { panic!("no head") };
         assert_eq!((length, head.parts.status.as_u16(), head.parts.version), (text.len(), 299, Version::HTTP_10));
-        head.parts.headers.insert("x-kong-proxy-latency", HeaderValue::from_static("1"));
+        head.parts.headers.insert("x-of-a-plugin", HeaderValue::from_static("1"));
+        let mut gained = Gained::default();
+        gained.set(&VIA, Value::Static("1.1 ours"));
         let mut out = Vec::new();
-        write_answer(&mut out, head.parts.status, &head.reason, &head.parts.headers, &head.spelling);
-        assert_eq!(out, b"HTTP/1.1 299 So so\r\netag: x\r\nX-Kong-Proxy-Latency: 1\r\n");
+        let headers = Headers { map: &head.parts.headers, spelling: &head.spelling, gained: &gained };
+        write_answer(&mut out, head.parts.status, &head.reason, headers);
+        assert_eq!(out, b"HTTP/1.1 299 So so\r\netag: x\r\nX-Of-A-Plugin: 1\r\nVia: 1.1 ours\r\n");
         let mut out = Vec::new();
-        write_answer(&mut out, StatusCode::NOT_FOUND, b"", &HeaderMap::new(), &Spelling::default());
+        let (map, spelling, gained) = (HeaderMap::new(), Spelling::default(), Gained::default());
+        write_answer(&mut out, StatusCode::NOT_FOUND, b"", Headers { map: &map, spelling: &spelling, gained: &gained });
         assert_eq!(out, b"HTTP/1.1 404 Not Found\r\n");
     }
 
     #[test]
     fn what_is_not_a_plain_head_is_none() {
+        let mut head = RequestHead::default();
         for text in ["GET http://a/ HTTP/1.1\r\n\r\n", "OPTIONS * HTTP/1.1\r\n\r\n", "G@T / HTTP/1.1\r\nX y: 1\r\n\r\n"]
         {
-            assert!(matches!(request(text.as_bytes(), HeaderMap::new()), Found::Nothing(_)), "{text:?}");
+            assert!(is_none(request(text.as_bytes(), &mut head)), "{text:?}");
         }
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(REQUEST_LINES + 1));
-        assert!(matches!(request(many.as_bytes(), HeaderMap::new()), Found::Nothing(_)));
-        assert!(matches!(request(b"GET / HTTP/1.1\r\nHo", HeaderMap::new()), Found::Part));
-        assert!(matches!(answer(b"garbage\r\n\r\n", &mut HeaderMap::new()), Found::Nothing(_)));
-        assert!(matches!(answer(b"HTTP/1.1 2", &mut HeaderMap::new()), Found::Part));
+        assert!(is_none(request(many.as_bytes(), &mut head)));
+        assert!(matches!(request(b"GET / HTTP/1.1\r\nHo", &mut head), Found::Part));
+        assert!(is_none(answer(b"garbage\r\n\r\n", &mut AnswerHead::default())));
+        assert!(matches!(answer(b"HTTP/1.1 2", &mut AnswerHead::default()), Found::Part));
+    }
+
+    #[test]
+    fn nothing_of_a_head_is_left_in_the_next() {
+        let mut head = read("GET /a HTTP/1.0\r\nHost: a\r\nX-One: 1\r\n\r\n").0;
+        assert!(is_none(request(b"GET /b HTTP/1.1\r\nX-Two: 2\r\nHost: \x01\r\n\r\n", &mut head)));
+        let text = b"POST /c HTTP/1.1\r\nx-three: 3\r\n\r\n";
+        assert!(matches!(request(text, &mut head), Found::Head(_)));
+        assert_eq!(
+            (head.parts.method.as_str(), head.parts.uri.path(), head.parts.version),
+            ("POST", "/c", Version::HTTP_11)
+        );
+        let names: Vec<_> = head.parts.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!((names, head.spelling.names.len()), (vec!["x-three"], 1));
+        head.clear();
+        assert!(head.parts.headers.is_empty() && head.spelling.text.is_empty());
     }
 }

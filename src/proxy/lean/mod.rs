@@ -9,6 +9,7 @@
 //! and the metric `tidegate_proxy_handovers_total` says why. So nothing is refused in two places, and what this path
 //! does not do stays out of it. Handing single requests back and forth lost: hyper cannot give a connection back.
 
+pub mod ask;
 pub mod buffer;
 mod client;
 pub mod deadline;
@@ -46,7 +47,7 @@ where
     let mut client = Client::new(Rc::clone(connection), wire);
     loop {
         let outcome = match client.hear().await {
-            Heard::Request(request) => exchange::serve(&mut client, *request).await,
+            Heard::Request(request) => exchange::serve(&mut client, request).await,
             Heard::Other(handover) => Err(handover),
             Heard::End => Ok(After::Close),
             Heard::Overdue => Ok(After::Abandon),

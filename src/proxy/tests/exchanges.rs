@@ -47,7 +47,7 @@ fn a_request_reaches_the_upstream_and_its_answer_the_client() {
 /// What instructions are counted of has to be what is done.
 #[test]
 fn the_door_for_benchmarks_writes_what_a_node_sends() {
-    let asked = "GET /api/x?q=1 HTTP/1.1\r\nHost: Web.Test:99\r\nX-My-Header: a\r\nConnection: keep-alive\r\n\r\n";
+    let asked = "GET /api/x?q=1 HTTP/1.1\r\nHost: Web.Test:99\r\nX-My-Header: a\r\n\r\n";
     let backend = Backend::saying(HELLO);
     let gateway = Gateway::with(backend.address, json!({}), json!({"paths": ["/api"], "strip_path": true}), |_| {});
     assert_eq!(gateway.ask(asked).status, 200);

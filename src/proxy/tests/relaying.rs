@@ -1,18 +1,25 @@
 //! Answers in all the ways that HTTP/1 has to say where one ends, and what must not be taken for a part of one.
 
+use bytes::Bytes;
+use http::Request;
 use serde_json::json;
 
 use crate::proxy::tests::backend::Backend;
 use crate::proxy::tests::gateway::Gateway;
+use crate::proxy::tests::http2;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Asks twice on one connection: status and body each time, the same both times.
+/// Asks twice on one connection, of HTTP/1 and of HTTP/2: status and body each time, always the same.
 fn check(said: impl Into<Vec<u8>>, status: u16, body: &[u8]) {
     let said = said.into();
     let shown = String::from_utf8_lossy(&said[..said.len().min(100)]).into_owned();
     let backend = Backend::saying(said);
-    let gateway = Gateway::before(backend.address);
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.listen[0].http2 = true);
+    for (head, came) in http2::ask(gateway.address(), vec![get(), get()]) {
+        assert!(head.status == status && came.as_deref() == Some(body), "HTTP/2: {shown:?} {head:?}");
+        assert!(head.headers.get_all("content-length").iter().count() < 2, "{head:?}");
+    }
     let mut client = gateway.connect();
     for _ in 0..2 {
         client.send(GET.as_bytes());
@@ -22,6 +29,10 @@ fn check(said: impl Into<Vec<u8>>, status: u16, body: &[u8]) {
     }
     drop(client);
     assert!(gateway.is_deserted());
+}
+
+fn get() -> Request<Bytes> {
+    Request::get("http://a/").body(Bytes::new()).unwrap()
 }
 
 #[test]
@@ -38,6 +49,56 @@ fn an_answer_of_any_framing_arrives_and_leaves_the_connection_usable() {
         b"a",
     );
     check("HTTP/1.1 299\r\nContent-Length: 1\r\n\r\na", 299, b"a");
+    check(format!("{ok}Content-Length: 1\r\nContent-Length: 1\r\n\r\na"), 200, b"a");
+    check("HTTP/1.1 204 No Content\r\n\r\n", 204, b"");
+}
+
+#[test]
+fn a_stream_of_http2_goes_up_over_a_connection_that_others_use_too() {
+    let backend = Backend::start(|seen, before| {
+        let said = format!("{before} {}", seen.body.len());
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len()).into_bytes()
+    });
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.listen[0].http2 = true);
+    let mut client = gateway.connect();
+    client.send(GET.as_bytes());
+    assert_eq!(client.answer("GET").text(), "0 0");
+    let post = |length| Request::post("http://two.test/p?q").body(Bytes::from(vec![b'x'; length])).unwrap();
+    let mut requests: Vec<_> = [1, 9_000, 65_536, 200_000].into_iter().map(post).collect();
+    requests.push(get());
+    let answers = http2::ask(gateway.address(), requests);
+    let texts: Vec<_> = answers.iter().map(|(_, body)| str::from_utf8(body.as_ref().unwrap()).unwrap()).collect();
+    assert_eq!(texts, ["1 1", "2 9000", "3 65536", "4 200000", "5 0"]);
+    let lines: Vec<_> = backend.seen().iter().map(|seen| seen.line().to_owned()).collect();
+    assert_eq!(
+        lines[1..],
+        ["POST /p?q HTTP/1.1"; 4]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["GET / HTTP/1.1".to_owned()])
+            .collect::<Vec<_>>()[..]
+    );
+    assert_eq!(backend.last().header("x-forwarded-proto"), Some("http"));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_no_whole_one_for_http2_either() {
+    for said in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: connection: close\r\n\r\n3\r\nabc\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: connection: close\r\n\r\n3\r\nabcx",
+    ] {
+        let backend = Backend::saying(said);
+        let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.listen[0].http2 = true);
+        let answers = http2::ask(gateway.address(), vec![get()]);
+        assert!(answers[0].0.status == 200 && answers[0].1.is_none(), "{said:?}");
+        assert!(gateway.is_deserted());
+    }
+    let head = Request::head("http://a/").body(Bytes::new()).unwrap();
+    let backend = Backend::saying("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+    let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.listen[0].http2 = true);
+    let answers = http2::ask(gateway.address(), vec![head.clone(), head]);
+    assert!(answers.iter().all(|(head, body)| head.headers["content-length"] == "9" && body.as_deref() == Some(b"")));
 }
 
 #[test]

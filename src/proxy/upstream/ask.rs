@@ -35,7 +35,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Errand for Asking<'_> {
-    type Answer = (AnswerHead, Line);
+    type Answer = (Box<AnswerHead>, Line);
 
     fn method(&self) -> &Method {
         self.question.method
@@ -61,7 +61,8 @@ impl Errand for Asking<'_> {
             let mut line = match rested {
                 Some(line) => line,
                 None => {
-                    let line = self.connect(&key).await?;
+                    // Boxed: mostly there is one at rest, and every client would hold room for it.
+                    let line = Box::pin(self.connect(&key)).await?;
                     now = Instant::now();
                     line
                 }

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use http::header::{CONNECTION, HeaderMap};
+use http::header::CONNECTION;
 use http::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -24,8 +24,6 @@ use crate::proxy::upstream::wire::Stream;
 const ROOM_BYTES: usize = 8 * 1024;
 /// Bytes of an answer's head; more is no answer.
 const HEAD_BYTES: usize = 64 * 1024;
-/// Header lines that there is room for while a connection rests.
-const KEPT_LINES: usize = 64;
 /// Interim answers (1xx) to one request; more is no answer.
 const INTERIM: usize = 16;
 
@@ -36,8 +34,8 @@ pub struct Line {
     stream: Stream,
     /// What has been read and not used.
     pub input: Buffer,
-    /// The memory of the next answer's headers.
-    map: HeaderMap,
+    /// The memory of the next answer's head.
+    spare: Option<Box<AnswerHead>>,
     /// The upstream keeps it open, and all of the request has been sent.
     keeps: bool,
 }
@@ -74,7 +72,7 @@ struct Progress<'a> {
 
 impl Line {
     pub(super) fn new(key: Key, stream: Stream) -> Self {
-        Self { key, requests: 0, stream, input: Buffer::default(), map: HeaderMap::new(), keeps: false }
+        Self { key, requests: 0, stream, input: Buffer::default(), spare: None, keeps: false }
     }
 
     /// Sends a request and reads the head of its answer.
@@ -84,7 +82,7 @@ impl Line {
         limits: &Limits,
         deadline: &mut Deadline,
         now: Instant,
-    ) -> Result<AnswerHead, Silent> {
+    ) -> Result<Box<AnswerHead>, Silent> {
         self.requests += 1;
         self.keeps = false;
         let mut progress =
@@ -108,7 +106,7 @@ impl Line {
         progress: &mut Progress<'_>,
         limits: &Limits,
         deadline: &mut Deadline,
-    ) -> Poll<Result<AnswerHead, Option<String>>> {
+    ) -> Poll<Result<Box<AnswerHead>, Option<String>>> {
         let is_blocked = self.poll_send(cx, progress).is_pending();
         loop {
             if let Some(head) = self.head(progress).map_err(|why| Some(why.to_owned()))? {
@@ -162,11 +160,12 @@ impl Line {
     }
 
     /// The head in what has been read, if it is whole.
-    fn head(&mut self, progress: &mut Progress<'_>) -> Result<Option<AnswerHead>, &'static str> {
+    fn head(&mut self, progress: &mut Progress<'_>) -> Result<Option<Box<AnswerHead>>, &'static str> {
         while !self.input.is_empty() {
-            match head::answer(self.input.filled(), &mut self.map) {
-                Found::Head(head, length) => {
+            match head::answer(self.input.filled(), self.spare.get_or_insert_default()) {
+                Found::Head(length) => {
                     self.input.consume(length);
+                    let head = self.spare.take().unwrap_or_default();
                     if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
                         return Err("it switched protocols unasked");
                     }
@@ -197,12 +196,10 @@ impl Line {
         self.input.poll_fill(cx, Pin::new(&mut self.stream))
     }
 
-    /// Takes the memory of headers that have been sent on, unless there were many: then it is let go.
-    pub fn recycle(&mut self, mut map: HeaderMap) {
-        if map.capacity() <= KEPT_LINES {
-            map.clear();
-            self.map = map;
-        }
+    /// Takes the memory of a head that has been sent on.
+    pub fn recycle(&mut self, mut head: Box<AnswerHead>) {
+        head.clear();
+        self.spare = Some(head);
     }
 
     /// Whether the exchange left it as it was before, fit for another.

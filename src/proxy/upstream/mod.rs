@@ -7,6 +7,7 @@ mod ask;
 mod connect;
 mod gate;
 mod line;
+mod line_body;
 mod link;
 mod place;
 mod pool;
@@ -22,6 +23,7 @@ mod wire;
 
 pub use crate::proxy::upstream::ask::Question;
 pub use crate::proxy::upstream::line::Line;
+pub use crate::proxy::upstream::line_body::LineBody;
 pub use crate::proxy::upstream::link::Limits;
 pub use crate::proxy::upstream::place::Place;
 pub use crate::proxy::upstream::reply_body::ReplyBody;
@@ -213,7 +215,7 @@ impl Upstreams {
         place: &Place,
         question: &Question<'_>,
         deadline: &mut Deadline,
-    ) -> Result<(AnswerHead, Line, Timing), Failure> {
+    ) -> Result<(Box<AnswerHead>, Line, Timing), Failure> {
         let mut asking = ask::Asking { upstreams: self, origin, place, question, deadline };
         let ((head, line), timing) = tries::run(self, origin, place, &mut asking).await?;
         Ok((head, line, timing))

@@ -9,12 +9,19 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::proxy::upstream::ReplyFault;
+use crate::proxy::upstream::line_body::LineBody;
 use crate::proxy::upstream::link::{Limits, Link};
 use crate::proxy::upstream::pool::Pool;
 
 /// The body of an answer, with the read timeout between frames. Its connection goes back to the pool at its end; when
 /// it is dropped before, the connection is closed.
-pub struct ReplyBody {
+pub enum ReplyBody {
+    Linked(Linked),
+    Lined(LineBody),
+}
+
+/// One over hyper's connection.
+pub struct Linked {
     incoming: Incoming,
     /// `None` once the connection has been given away.
     tail: Option<Tail>,
@@ -29,17 +36,19 @@ struct Tail {
 impl ReplyBody {
     /// Without a connection: what follows a switch of protocols is not a body.
     pub(super) fn detached(incoming: Incoming) -> Self {
-        Self { incoming, tail: None }
+        Self::Linked(Linked { incoming, tail: None })
     }
 
     pub(super) fn attached(incoming: Incoming, link: Link, pool: Rc<Pool<Link>>, limits: Limits) -> Self {
-        let mut body = Self { incoming, tail: Some(Tail { link, pool, limits }) };
+        let mut body = Linked { incoming, tail: Some(Tail { link, pool, limits }) };
         if body.incoming.is_end_stream() {
             body.release(&mut Context::from_waker(Waker::noop()));
         }
-        body
+        Self::Linked(body)
     }
+}
 
+impl Linked {
     fn release(&mut self, cx: &mut Context<'_>) {
         if let Some(mut tail) = self.tail.take()
             && tail.link.settle(cx)
@@ -58,12 +67,9 @@ impl ReplyBody {
     }
 }
 
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = ReplyFault;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
-        let this = &mut *self;
+impl Linked {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        let this = self;
         for driven in [false, true] {
             match this.poll_read() {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -93,12 +99,30 @@ impl Body for ReplyBody {
         }
         Poll::Pending
     }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = ReplyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        match self.get_mut() {
+            Self::Linked(body) => body.poll_frame(cx),
+            Self::Lined(body) => body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data))),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match self {
+            Self::Linked(body) => body.incoming.is_end_stream(),
+            Self::Lined(body) => body.left() == Some(0),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self {
+            Self::Linked(body) => body.incoming.size_hint(),
+            Self::Lined(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
     }
 }

@@ -178,7 +178,7 @@ impl Errand for Call<'_> {
             let reused = rested.is_some();
             let mut link = match rested {
                 Some(link) => link,
-                None => self.connect(key.clone()).await?,
+                None => Box::pin(self.connect(key.clone())).await?,
             };
             let sent = request.take().unwrap_or_else(|| self.request());
             let broken = match link.exchange(sent, self.payload.watch(), &self.place.limits).await {
@@ -231,7 +231,11 @@ impl Call<'_> {
         Ok((response, link))
     }
 
-    async fn reply(&self, response: Response<Incoming>, mut link: Link, timing: Timing) -> Reply {
+    async fn reply(&self, mut response: Response<Incoming>, mut link: Link, timing: Timing) -> Reply {
+        // hyper takes a length that is said twice for one; whoever comes next may not.
+        if let Some(length) = response.headers().get(CONTENT_LENGTH).cloned() {
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+        }
         let limits = self.place.limits;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             link.finish(&limits).await;
