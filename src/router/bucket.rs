@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::router::Rules;
 use crate::router::list::List;
 use crate::router::matcher::Matcher;
 use crate::router::prefix_hash::Hashes;
 use crate::router::prefix_hash::hash;
 use crate::router::sharded::Sharded;
+use crate::router::text::Text;
 
 /// More places than this are kept in a table. Tests have it low, so that random routes come to both sides of it.
 const FEW: usize = if cfg!(test) { 2 } else { 8 };
@@ -22,16 +21,18 @@ const FEW: usize = if cfg!(test) { 2 } else { 8 };
 /// The places of one host, or of none.
 #[derive(Clone, Debug)]
 pub(crate) enum Bucket {
+    /// What is tried for every path, and nothing else.
+    Whole(Content),
     /// The longest prefix first.
-    Few(SmallVec<[Place; 1]>),
+    Few(Box<[Place]>),
     Many(Arc<Many>),
 }
 
-/// What is tried at one prefix.
+/// What is tried at one prefix, beside it in one line of the cache.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(crate) struct Place {
-    /// Prefixes of common length are kept in the table itself: one cache miss less.
-    prefix: SmallVec<[u8; 24]>,
+    prefix: Text,
     content: Content,
 }
 
@@ -62,13 +63,14 @@ struct Length {
 
 impl Default for Bucket {
     fn default() -> Self {
-        Bucket::Few(SmallVec::new())
+        Bucket::Few(Box::default())
     }
 }
 
 impl Bucket {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
+            Bucket::Whole(_) => false,
             Bucket::Few(places) => places.is_empty(),
             Bucket::Many(many) => many.places.is_empty(),
         }
@@ -84,6 +86,9 @@ impl Bucket {
         mut visit: impl FnMut(&Content, usize) -> u64,
     ) {
         match self {
+            Bucket::Whole(content) => {
+                visit(content, 0);
+            }
             Bucket::Few(places) => {
                 for place in places.iter().filter(|place| path.starts_with(&place.prefix)) {
                     visit(&place.content, place.prefix.len());
@@ -111,50 +116,70 @@ impl Bucket {
         if let Bucket::Many(many) = self {
             return Arc::make_mut(many).add(prefix, matcher);
         }
-        if let Some(place) = self.place_mut(prefix) {
-            return place.content.add(matcher);
+        if let Some(content) = self.content_mut(prefix) {
+            return content.add(matcher);
         }
-        let place = Place::of(prefix, matcher);
-        match self {
-            Bucket::Few(places) if places.len() < FEW => {
-                let at = places.partition_point(|other| other.prefix.len() >= prefix.len());
-                places.insert(at, place);
-            }
-            Bucket::Few(places) => {
-                let mut many = Many::default();
-                places.drain(..).chain([place]).for_each(|place| many.insert(place));
-                *self = Bucket::Many(Arc::new(many));
-            }
-            Bucket::Many(_) => {}
-        }
+        let mut places = self.take_few();
+        let at = places.partition_point(|other| other.prefix.len() >= prefix.len());
+        places.insert(at, Place::of(prefix, matcher));
+        *self = Bucket::of(places);
         false
     }
 
     /// Takes away a rule's matchers at a prefix. True as of [`Bucket::add`].
     pub(crate) fn remove(&mut self, prefix: &[u8], slot: u32) -> bool {
-        let Some(place) = self.place_mut(prefix) else { return false };
-        let (empty, unsettled) = place.content.remove(slot);
-        if empty {
-            match self {
-                Bucket::Few(places) => places.retain(|place| *place.prefix != *prefix),
-                Bucket::Many(many) => Arc::make_mut(many).forget(prefix),
-            }
+        let Some(content) = self.content_mut(prefix) else { return false };
+        let (empty, unsettled) = content.remove(slot);
+        if !empty {
+            return unsettled;
+        }
+        if let Bucket::Many(many) = self {
+            Arc::make_mut(many).forget(prefix);
+        } else {
+            let mut places = self.take_few();
+            places.retain(|place| *place.prefix != *prefix);
+            *self = Bucket::of(places);
         }
         unsettled
     }
 
     /// Puts a list in order whose matchers have changed.
     pub(crate) fn settle(&mut self, prefix: &[u8], rules: &Rules) {
-        if let Some(Place { content: Content::Several(list), .. }) = self.place_mut(prefix) {
+        if let Some(Content::Several(list)) = self.content_mut(prefix) {
             Arc::make_mut(list).settle(rules);
         }
     }
 
-    fn place_mut(&mut self, prefix: &[u8]) -> Option<&mut Place> {
-        match self {
+    /// The places of a few, the longest prefix first.
+    fn of(mut places: Vec<Place>) -> Bucket {
+        match &places[..] {
+            [only] if only.prefix.is_empty() => {}
+            few if few.len() <= FEW => return Bucket::Few(places.into()),
+            _ => {
+                let mut many = Many::default();
+                places.into_iter().for_each(|place| many.insert(place));
+                return Bucket::Many(Arc::new(many));
+            }
+        }
+        places.pop().map_or_else(Bucket::default, |only| Bucket::Whole(only.content))
+    }
+
+    /// Takes the places out; none of many.
+    fn take_few(&mut self) -> Vec<Place> {
+        match std::mem::take(self) {
+            Bucket::Whole(content) => vec![Place { prefix: Text::of(b""), content }],
+            Bucket::Few(places) => places.into(),
+            Bucket::Many(_) => Vec::new(),
+        }
+    }
+
+    fn content_mut(&mut self, prefix: &[u8]) -> Option<&mut Content> {
+        let place = match self {
+            Bucket::Whole(content) => return prefix.is_empty().then_some(content),
             Bucket::Few(places) => places.iter_mut().find(|place| *place.prefix == *prefix),
             Bucket::Many(many) => Arc::make_mut(many).places.find_mut(hash(prefix), |place| *place.prefix == *prefix),
-        }
+        };
+        place.map(|place| &mut place.content)
     }
 }
 
@@ -217,7 +242,7 @@ impl Many {
 
 impl Place {
     fn of(prefix: &[u8], matcher: Matcher) -> Self {
-        Place { prefix: SmallVec::from_slice(prefix), content: Content::One(matcher) }
+        Place { prefix: Text::of(prefix), content: Content::One(matcher) }
     }
 }
 

@@ -4,8 +4,10 @@
 //! path are not tried one by one. Whatever changes in it, it is put in order anew: its cost grows with the list then.
 
 use hashbrown::HashMap;
-use smallvec::SmallVec;
+use hashbrown::HashTable;
+use hashbrown::hash_map::Entry;
 
+use crate::pace;
 use crate::router::Query;
 use crate::router::Rules;
 use crate::router::compiled::Compiled;
@@ -14,13 +16,29 @@ use crate::router::host::Name;
 use crate::router::matcher::Checks;
 use crate::router::matcher::Matcher;
 use crate::router::order;
+use crate::router::prefix_hash::hash;
+use crate::router::text::Text;
 
 /// A list longer than this is parted.
 const LONG: usize = 16;
 
 type Table<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-/// Mostly there is but one.
-type Run = SmallVec<[Matcher; 1]>;
+
+/// The best first.
+#[derive(Debug)]
+enum Run {
+    /// Mostly there is but one.
+    One(Matcher),
+    Several(Vec<Matcher>),
+}
+
+/// A value of a header and the matchers that want it, in one line of the cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Wanted {
+    value: Text,
+    run: Run,
+}
 
 #[derive(Debug)]
 pub(crate) struct List {
@@ -37,7 +55,7 @@ struct Parted {
     /// What cannot be looked up.
     rest: Vec<Matcher>,
     /// By name (lower case, dashes), then value.
-    headers: Table<Box<str>, Table<SmallVec<[u8; 24]>, Run>>,
+    headers: Table<Box<str>, HashTable<Wanted>>,
     /// By server name, plain ones.
     snis: Table<Box<str>, Run>,
     /// All of `snis`: what is tried when the connection is not TLS, where server names take no part.
@@ -90,7 +108,10 @@ impl List {
 
     /// Puts the list in order, and parts it when it is long.
     pub(crate) fn settle(&mut self, rules: &Rules) {
-        self.matchers.sort_unstable_by(|a, b| order(rules, b, a));
+        self.matchers.sort_unstable_by(|a, b| {
+            pace::step();
+            order(rules, b, a)
+        });
         self.matchers.dedup_by(|a, b| a.is(b));
         self.parted = (self.matchers.len() > LONG).then(|| Box::new(Parted::of(&self.matchers, rules)));
         self.settled = true;
@@ -103,13 +124,14 @@ impl List {
         if !parted.headers.is_empty() {
             header::each_line(query.headers, |name, line| {
                 let Some(values) = parted.headers.get(name) else { return };
-                if let Some(run) = header::in_lower_case(line, |line| values.get(line)) {
-                    visit(run);
+                let wanted = |line: &[u8]| values.find(hash(line), |wanted| *wanted.value == *line);
+                if let Some(wanted) = header::in_lower_case(line, wanted) {
+                    visit(wanted.run.matchers());
                 }
             });
         }
         match query.sni {
-            Some(sni) => parted.snis.get(sni).into_iter().for_each(|run| visit(run)),
+            Some(sni) => parted.snis.get(sni).into_iter().for_each(|run| visit(run.matchers())),
             None => visit(&parted.no_tls),
         }
     }
@@ -118,7 +140,12 @@ impl List {
 impl Parted {
     /// `matchers` are in order.
     fn of(matchers: &[Matcher], rules: &Rules) -> Parted {
-        let with_rules = || matchers.iter().filter_map(|matcher| Some((*matcher, &**rules.at(matcher.slot as usize)?)));
+        let with_rules = || {
+            matchers
+                .iter()
+                .inspect(|_| pace::step())
+                .filter_map(|matcher| Some((*matcher, &**rules.at(matcher.slot as usize)?)))
+        };
         let mut counts = Table::<Key<'_>, usize>::default();
         for (_, compiled) in with_rules() {
             choices(compiled).flatten().for_each(|key| *counts.entry(key).or_default() += 1);
@@ -143,11 +170,34 @@ impl Parted {
 
     fn add(&mut self, key: Key<'_>, matcher: Matcher) {
         match key {
-            Key::Sni(sni) => self.snis.entry(sni.into()).or_default().push(matcher),
+            Key::Sni(sni) => match self.snis.entry(sni.into()) {
+                Entry::Occupied(mut run) => run.get_mut().push(matcher),
+                Entry::Vacant(place) => drop(place.insert(Run::One(matcher))),
+            },
             Key::Header(name, value) => {
                 let values = self.headers.entry(name.into()).or_default();
-                values.entry(SmallVec::from_slice(value)).or_default().push(matcher);
+                if let Some(wanted) = values.find_mut(hash(value), |wanted| *wanted.value == *value) {
+                    return wanted.run.push(matcher);
+                }
+                let wanted = Wanted { value: Text::of(value), run: Run::One(matcher) };
+                values.insert_unique(hash(value), wanted, |wanted| hash(&wanted.value));
             }
+        }
+    }
+}
+
+impl Run {
+    fn matchers(&self) -> &[Matcher] {
+        match self {
+            Run::One(matcher) => std::slice::from_ref(matcher),
+            Run::Several(matchers) => matchers,
+        }
+    }
+
+    fn push(&mut self, matcher: Matcher) {
+        match self {
+            Run::One(one) => *self = Run::Several(vec![*one, matcher]),
+            Run::Several(matchers) => matchers.push(matcher),
         }
     }
 }

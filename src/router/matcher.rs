@@ -6,29 +6,60 @@ use crate::router::number;
 
 /// Conditions that are to be checked on the rule itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Checks(u8);
+pub(crate) struct Checks(Bits);
+
+/// Every set of three conditions. Not a number: what holds a matcher or something else then needs no place for which.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Bits {
+    None,
+    Fields,
+    Hosts,
+    FieldsHosts,
+    Paths,
+    FieldsPaths,
+    HostsPaths,
+    All,
+}
+
+impl Bits {
+    const EVERY: [Bits; 8] = [
+        Bits::None,
+        Bits::Fields,
+        Bits::Hosts,
+        Bits::FieldsHosts,
+        Bits::Paths,
+        Bits::FieldsPaths,
+        Bits::HostsPaths,
+        Bits::All,
+    ];
+
+    fn of(bits: u8) -> Bits {
+        Bits::EVERY[usize::from(bits & 7)]
+    }
+}
 
 impl Checks {
-    pub(crate) const NONE: Checks = Checks(0);
+    pub(crate) const NONE: Checks = Checks(Bits::None);
     /// Headers, server names, or methods that HTTP does not know.
-    pub(crate) const FIELDS: Checks = Checks(1);
-    pub(crate) const HOSTS: Checks = Checks(2);
-    pub(crate) const PATHS: Checks = Checks(4);
+    pub(crate) const FIELDS: Checks = Checks(Bits::Fields);
+    pub(crate) const HOSTS: Checks = Checks(Bits::Hosts);
+    pub(crate) const PATHS: Checks = Checks(Bits::Paths);
 
     pub(crate) fn has(self, other: Checks) -> bool {
-        self.0 & other.0 != 0
+        self.0 as u8 & other.0 as u8 != 0
     }
 
     pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
+        matches!(self.0, Bits::None)
     }
 
     fn with(self, other: Checks, wanted: bool) -> Checks {
-        if wanted { Checks(self.0 | other.0) } else { self }
+        if wanted { Checks(Bits::of(self.0 as u8 | other.0 as u8)) } else { self }
     }
 
     pub(crate) fn without(self, other: Checks) -> Checks {
-        Checks(self.0 & !other.0)
+        Checks(Bits::of(self.0 as u8 & !(other.0 as u8)))
     }
 }
 

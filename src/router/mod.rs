@@ -33,6 +33,7 @@ pub(crate) mod slots;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod text;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
