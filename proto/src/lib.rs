@@ -19,6 +19,6 @@ mod tests;
 mod vector;
 
 pub use revision::Revision;
-pub use snapshot::{Malformed, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};
+pub use snapshot::{Malformed, Pieces, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};
 pub use stamp::Stamp;
 pub use vector::{ORIGINS_MAX, Vector};

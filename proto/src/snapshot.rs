@@ -64,10 +64,37 @@ impl Snapshot<'_> {
     /// Writes the snapshot's bytes, in small pieces: give it a buffer. What was written of a snapshot that turns out to be
     /// too long is to be thrown away.
     pub fn write(&self, out: &mut impl Write) -> Result<(), Malformed> {
-        out.write_all(&[SNAPSHOT_VERSION]).map_err(|error| Malformed::Codec(error.to_string()))?;
-        let written = bincode::serde::encode_into_std_write(self, out, codec())
+        let mut pieces = Pieces::begin(out, self.origin, self.revision, self.records.len())?;
+        self.records.iter().try_for_each(|record| pieces.add(record))
+    }
+}
+
+/// A snapshot that is written record by record, so that its texts are never all there at once. Whoever began it adds as many
+/// records as were announced.
+pub struct Pieces<'o, W> {
+    out: &'o mut W,
+    written: usize,
+}
+
+impl<'o, W: Write> Pieces<'o, W> {
+    /// Writes what stands before the records, of which there will be so many.
+    pub fn begin(out: &'o mut W, origin: &str, revision: Revision, records: usize) -> Result<Self, Malformed> {
+        let mut pieces = Pieces { out, written: 0 };
+        pieces.out.write_all(&[SNAPSHOT_VERSION]).map_err(|error| Malformed::Codec(error.to_string()))?;
+        pieces.put(&(origin, revision, records as u64))?;
+        Ok(pieces)
+    }
+
+    /// Writes the next record.
+    pub fn add(&mut self, record: &Record<'_>) -> Result<(), Malformed> {
+        self.put(record)
+    }
+
+    fn put(&mut self, part: &impl Serialize) -> Result<(), Malformed> {
+        let written = bincode::serde::encode_into_std_write(part, &mut *self.out, codec())
             .map_err(|error| Malformed::Codec(error.to_string()))?;
-        if written < SNAPSHOT_LEN_MAX { Ok(()) } else { Err(Malformed::TooLong) }
+        self.written += written;
+        if self.written < SNAPSHOT_LEN_MAX { Ok(()) } else { Err(Malformed::TooLong) }
     }
 }
 

@@ -62,7 +62,7 @@ impl Loader {
         let (entities, revision) = ledger.entities();
         let hash = match entities.is_empty() {
             true => EMPTY_HASH.to_owned(),
-            false => hash_of(entities.iter().map(|entity| entity.text().as_bytes())),
+            false => hash_of(entities.iter().map(|entity| entity.text())),
         };
         *known = Some((revision, hash.clone()));
         hash
@@ -98,13 +98,17 @@ impl Loader {
         };
         let hash = match &submission {
             Submission::Document(doc) => hash_of_document(doc),
-            Submission::Text(text) => hash_of([text.as_ref()]),
+            Submission::Text(text) => hash_of([text]),
         };
         if arguments.check_hash && self.hash(&handles.ledger) == hash {
             return reply::empty(StatusCode::NOT_MODIFIED);
         }
         match checked(submission, handles.plugins.clone(), now_s).await {
-            Ok(Ok(loaded)) => self.replace(handles, &loaded, hash, now_s).await,
+            Ok(Ok(loaded)) => {
+                let reply = self.replace(handles, &loaded, hash, now_s).await;
+                pace::release(loaded.checked);
+                reply
+            }
             Ok(Err(invalid)) => reply::json(StatusCode::BAD_REQUEST, &invalid.body(arguments.flatten_errors)),
             Err(panic) => reply::unexpected(&panic),
         }
@@ -175,7 +179,12 @@ fn take_flag(doc: &mut Doc, name: &str) -> bool {
 
 /// The entities as the answer shows them. Off the runtime's workers, as the check before.
 async fn shown(entities: Vec<Arc<Entity>>, plugins: Plugins, now_s: i64) -> Result<Reply, tokio::task::JoinError> {
-    tokio::task::spawn_blocking(move || reply::created(by_id(&entities, &plugins, now_s))).await
+    tokio::task::spawn_blocking(move || {
+        let shown = by_id(&entities, &plugins, now_s);
+        pace::release(entities);
+        reply::created(shown)
+    })
+    .await
 }
 
 /// `{"KIND":{"ID":{…},…},…}`, written one document after the other: all of them as one tree are a hundred times the
@@ -207,9 +216,9 @@ fn busy() -> Reply {
     reply
 }
 
-fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+fn hash_of(parts: impl IntoIterator<Item: AsRef<[u8]>>) -> String {
     let mut context = Context::new(&SHA256);
-    parts.into_iter().for_each(|part| context.update(part));
+    parts.into_iter().for_each(|part| context.update(part.as_ref()));
     hash_in(context)
 }
 

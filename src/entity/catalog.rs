@@ -127,7 +127,7 @@ impl Catalog {
 
     /// All of every kind.
     pub fn everything(&self) -> impl Iterator<Item = &Arc<Entity>> + '_ {
-        self.shelves.values().flat_map(|shelf| shelf.entities.values())
+        self.shelves.values().flat_map(|shelf| shelf.entities.values()).inspect(|_| pace::step())
     }
 
     pub fn count(&self, kind: Kind) -> usize {
@@ -197,7 +197,9 @@ impl Catalog {
             pace::release(shelf.entities);
             pace::release(shelf.stamps);
             pace::release(shelf.keys);
+            pace::release(shelf.children);
         }
+        pace::release(self.tags.into_values().flatten());
     }
 
     fn shelf(&self, kind: Kind) -> Option<&Shelf> {
@@ -210,7 +212,7 @@ impl Catalog {
     }
 
     fn put(&mut self, entity: Arc<Entity>) {
-        let (kind, id, doc) = (entity.kind(), entity.id(), entity.doc());
+        let (kind, id, doc) = (entity.kind(), entity.id(), entity.indexed());
         pace::step();
         self.remove(kind, id);
         let shelf = self.shelves.entry(kind.name).or_insert_with(|| Shelf::of(kind));
@@ -225,7 +227,7 @@ impl Catalog {
     fn remove(&mut self, kind: Kind, id: Uuid) {
         let Some(shelf) = self.shelves.get_mut(kind.name) else { return };
         let Some(entity) = shelf.entities.remove(&id) else { return };
-        let doc = entity.doc();
+        let doc = entity.indexed();
         unique_keys(kind, &doc).into_iter().for_each(|(key, _)| shelf.unclaim(&key, id));
         for link in links(kind, &doc) {
             shelf.children.remove(&(link.field, link.id, id));

@@ -13,6 +13,8 @@ pub mod foreign;
 pub mod form;
 pub mod format;
 pub mod literal;
+mod packed;
+pub mod parcel;
 pub mod path;
 pub mod problem;
 pub mod rules;
@@ -38,7 +40,7 @@ use serde_json::{Map, Value};
 use tidegate_proto::Stamp;
 use uuid::Uuid;
 
-use crate::entity::declare::Declaration;
+use crate::entity::declare::{Declaration, Type};
 
 /// An entity's members, in the order of its declaration once checked.
 pub type Doc = Map<String, Value>;
@@ -127,12 +129,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A durable object, whole and checked, kept as the JSON text of its document: a tenth of the memory of a tree.
+/// A durable object, whole and checked, kept packed: a tree takes fifty times the memory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entity {
     kind: Kind,
     id: Uuid,
-    text: Box<str>,
+    packed: Box<[u8]>,
 }
 
 impl Entity {
@@ -140,8 +142,7 @@ impl Entity {
     /// `None` when it has no usable `id`.
     pub fn from_doc(kind: Kind, doc: &Doc) -> Option<Self> {
         let id = doc.get("id")?.as_str()?.parse().ok()?;
-        let text = serde_json::to_string(doc).ok()?.into_boxed_str();
-        Some(Self { kind, id, text })
+        Some(Self { kind, id, packed: packed::pack(kind, doc) })
     }
 
     /// From stored JSON text; `None` when it is not an object with an `id`.
@@ -158,13 +159,27 @@ impl Entity {
     }
 
     /// The document as JSON text.
-    pub fn text(&self) -> &str {
-        &self.text
+    pub fn text(&self) -> String {
+        packed::text(self.kind, &self.packed)
+    }
+
+    /// What of the document the catalog finds it by: unique members, references and tags, and what is not declared.
+    pub fn indexed(&self) -> Doc {
+        let together = self.kind.unique_together;
+        packed::part(self.kind, &self.packed, |field| {
+            let refers = matches!(field.kind, Type::Foreign { .. });
+            field.unique || refers || field.name == "tags" || together.contains(&field.name)
+        })
+    }
+
+    /// Whether a text of the document may hold U+0000. False is certain.
+    pub fn may_hold_null_character(&self) -> bool {
+        memchr::memmem::find(&self.packed, b"\\u0000").is_some()
     }
 
     /// The document as a tree.
     pub fn doc(&self) -> Doc {
-        serde_json::from_str(&self.text).unwrap_or_default()
+        serde_json::from_str(&self.text()).unwrap_or_default()
     }
 }
 

@@ -105,7 +105,7 @@ async fn say_strict(ledger: Arc<Ledger>, say: watch::Sender<strict::Said>) {
     loop {
         let said = ledger.read(|catalog| {
             let weights =
-                catalog.all(Kind::STRICT_WEIGHTS).filter_map(|entity| serde_json::from_str(entity.text()).ok());
+                catalog.all(Kind::STRICT_WEIGHTS).filter_map(|entity| serde_json::from_str(&entity.text()).ok());
             let registry = Registry::greatest(weights);
             let strict =
                 |entity: &Arc<Entity>| entity.doc().get("config").is_some_and(|config| config["guarantee"] == "strict");

@@ -4,6 +4,7 @@
 //! on a blocking thread, so it never holds up a request or the Admin API. A build that fails leaves the old snapshot.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,23 @@ pub struct Publisher {
     published: watch::Sender<Option<Revision>>,
 }
 
+/// What a build came to.
+struct Built {
+    builder: Builder,
+    snapshot: Snapshot,
+    problems: Vec<Problem>,
+    took: Duration,
+}
+
+impl Built {
+    fn of(ledger: &Ledger, mut builder: Builder) -> Self {
+        let begun = Instant::now();
+        let (entities, revision) = ledger.in_force();
+        let (snapshot, problems) = builder.build(entities, revision);
+        Self { builder, snapshot, problems, took: begun.elapsed() }
+    }
+}
+
 impl Publisher {
     pub fn new(ledger: Arc<Ledger>, live: Arc<Live>) -> Self {
         Self { ledger, live, builder: Builder::default(), known: HashSet::new(), published: watch::Sender::new(None) }
@@ -36,12 +54,25 @@ impl Publisher {
         self.published.subscribe()
     }
 
-    /// Publishes what the catalog holds now and then each revision, until the ledger is gone.
+    /// Publishes what the catalog holds now. Blocking, and meant for the thread that has loaded the configuration: what
+    /// reading it has left free there takes the snapshot. On a thread of its own, the node of 10,000 routes is larger by
+    /// a fifth, as the allocator keeps the free memory of each thread apart.
+    pub fn begin(&mut self) {
+        let (ledger, builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
+        match catch_unwind(AssertUnwindSafe(|| Built::of(&ledger, builder))) {
+            Ok(built) => self.go_live(built),
+            Err(_) => tracing::error!("the configuration could not be built"),
+        }
+    }
+
+    /// Publishes what the catalog holds now, unless it is live, and then each revision, until the ledger is gone.
     pub async fn run(mut self) {
         let mut revisions = self.ledger.revisions();
         loop {
-            revisions.borrow_and_update();
-            self.publish().await;
+            let revision = *revisions.borrow_and_update();
+            if *self.published.borrow() != Some(revision) {
+                self.publish().await;
+            }
             if revisions.changed().await.is_err() {
                 return;
             }
@@ -49,28 +80,21 @@ impl Publisher {
     }
 
     async fn publish(&mut self) {
-        let (ledger, mut builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
-        let build = move || {
-            let begun = Instant::now();
-            let (entities, revision) = ledger.in_force();
-            let (snapshot, problems) = builder.build(entities, revision);
-            (builder, snapshot, problems, begun.elapsed())
-        };
-        match tokio::task::spawn_blocking(build).await {
-            Ok((builder, snapshot, problems, took)) => {
-                self.builder = builder;
-                self.go_live(snapshot, took, &problems);
-            }
+        let (ledger, builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
+        match tokio::task::spawn_blocking(move || Built::of(&ledger, builder)).await {
+            Ok(built) => self.go_live(built),
             Err(error) => tracing::error!(%error, "the configuration could not be built; the one before stays"),
         }
     }
 
-    fn go_live(&mut self, snapshot: Snapshot, took: Duration, problems: &[Problem]) {
+    fn go_live(&mut self, built: Built) {
+        let Built { builder, snapshot, problems, took } = built;
+        self.builder = builder;
         let revision = snapshot.revision;
         self.live.publish(Arc::new(snapshot), took);
         self.published.send_replace(Some(revision));
         tracing::debug!(%revision, problems = problems.len(), took_ms = took.as_millis(), "published");
-        self.log(problems);
+        self.log(&problems);
     }
 
     fn log(&mut self, problems: &[Problem]) {

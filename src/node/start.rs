@@ -145,6 +145,7 @@ impl Node {
 
     fn start_tasks(&mut self, opened: Opened) {
         if opened.loaded {
+            self.publisher.iter_mut().for_each(Publisher::begin);
             self.start_publisher();
         }
         if let Some(poll) = opened.poll {

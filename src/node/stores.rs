@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::entity::Entity;
 use crate::entity::declarative;
 use crate::entity::declare::Plugins;
+use crate::entity::parcel::Parcel;
 use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::durable::{Database, Declarative as Words, Postgres as Address};
@@ -103,9 +104,17 @@ fn given(words: &Words, plugins: &Plugins) -> Result<Option<Vec<Arc<Entity>>>, S
         }
         (None, None) => return Ok(None),
     };
-    declarative::load(&text, plugins, now_s())
-        .map(|loaded| Some(loaded.entities()))
-        .map_err(|invalid| format!("error parsing declarative config file {name}:\n{}", invalid.report()))
+    let read = || declarative::load(&text, plugins, now_s()).map(|loaded| Parcel::of(&loaded.entities()));
+    // On a thread of its own, which takes with it what only reading needs.
+    let reading = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("read-config".to_owned()).spawn_scoped(scope, read);
+        thread.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    match reading {
+        Ok(Ok(parcel)) => Ok(Some(parcel.open())),
+        Ok(Err(invalid)) => Err(format!("error parsing declarative config file {name}:\n{}", invalid.report())),
+        Err(error) => Err(format!("cannot start a thread to read {name}: {error}")),
+    }
 }
 
 fn ledger(store: impl Store, contents: Contents) -> Arc<Ledger> {

@@ -185,5 +185,5 @@ fn rule(route: Route) -> Rule {
 }
 
 fn read<T: DeserializeOwned>(entity: &Entity) -> Result<T, Box<str>> {
-    serde_json::from_str(entity.text()).map_err(|error| error.to_string().into())
+    serde_json::from_str(&entity.text()).map_err(|error| error.to_string().into())
 }

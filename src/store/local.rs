@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use tidegate_proto::{Record, Revision, SNAPSHOT_LEN_MAX, Snapshot};
+use tidegate_proto::{Pieces, Record, Revision, SNAPSHOT_LEN_MAX, Snapshot};
 use uuid::Uuid;
 
 use crate::entity::{Entity, Kind};
@@ -82,10 +82,18 @@ impl Local {
     fn put(&self, revision: Revision, entities: &[Arc<Entity>], anchor: Option<Anchor>) -> io::Result<()> {
         let text = anchor.map(|anchor| anchor.revision.to_string()).unwrap_or_default();
         let anchor = anchor.map(|anchor| Record { kind: ANCHOR, id: *anchor.mark.as_bytes(), text: &text });
-        let records = anchor.into_iter().chain(entities.iter().map(|entity| record(entity))).collect();
+        let count = entities.len() + usize::from(anchor.is_some());
         let mut summed = Summed { file: File::create(&self.temporary)?, sum: digest::Context::new(&digest::SHA256) };
         let mut buffered = pace::writer(&mut summed);
-        Snapshot { origin: &self.origin, revision, records }.write(&mut buffered).map_err(io::Error::other)?;
+        let mut pieces = Pieces::begin(&mut buffered, &self.origin, revision, count).map_err(io::Error::other)?;
+        if let Some(anchor) = anchor {
+            pieces.add(&anchor).map_err(io::Error::other)?;
+        }
+        for entity in entities {
+            let text = entity.text();
+            let record = Record { kind: entity.kind().name, id: *entity.id().as_bytes(), text: &text };
+            pieces.add(&record).map_err(io::Error::other)?;
+        }
         buffered.flush()?;
         drop(buffered);
         let Summed { mut file, sum } = summed;
@@ -134,11 +142,6 @@ impl Write for Summed {
 fn anchor(record: &Record<'_>) -> Option<Anchor> {
     let revision = record.text.parse().ok().filter(|_| record.kind == ANCHOR)?;
     Some(Anchor { revision, mark: Uuid::from_bytes(record.id) })
-}
-
-/// An entity as `proto` hands it on.
-fn record(entity: &Entity) -> Record<'_> {
-    Record { kind: entity.kind().name, id: *entity.id().as_bytes(), text: entity.text() }
 }
 
 /// `None` for a document that is none, or of no kind.

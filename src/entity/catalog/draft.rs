@@ -46,7 +46,7 @@ impl<'a> Draft<'a> {
 
     /// Refuses a taken id (3), a taken unique key (5) and a dangling reference (4), in Kong's order: 5, 3, 4.
     pub fn insert(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        let doc = entity.doc();
+        let doc = entity.entity().indexed();
         self.refuse_taken_keys(&entity, &doc, false)?;
         if self.get(entity.kind(), entity.id()).is_some() {
             return Err(Rejection::PrimaryKeyTaken { id: entity.id() });
@@ -57,7 +57,7 @@ impl<'a> Draft<'a> {
 
     /// Inserts or replaces, whatever stands there; refuses 5 and 4.
     pub fn put(&mut self, entity: Checked) -> Result<Arc<Entity>, Rejection> {
-        let doc = entity.doc();
+        let doc = entity.entity().indexed();
         self.refuse_taken_keys(&entity, &doc, true)?;
         self.write(entity, &doc)
     }
@@ -163,7 +163,9 @@ impl<'a> Draft<'a> {
                 return Err(Rejection::DanglingReference { field: link.field, kind: link.kind, id: link.id });
             }
         }
-        if let Some(field) = null_character(entity.entity(), doc) {
+        if entity.entity().may_hold_null_character()
+            && let Some(field) = null_character(&entity.doc())
+        {
             return Err(Rejection::Schema(Violations::field(field, "must not contain a null character")));
         }
         self.hide(kind, id);
@@ -237,7 +239,7 @@ fn rank(kind: Kind) -> (usize, Kind) {
 }
 
 /// The member that holds U+0000, which PostgreSQL keeps in no text: refused here, so that all stores agree.
-fn null_character<'d>(entity: &Entity, doc: &'d Doc) -> Option<&'d str> {
+fn null_character(doc: &Doc) -> Option<&str> {
     fn holds(value: &Value) -> bool {
         match value {
             Value::String(text) => text.contains('\0'),
@@ -246,9 +248,5 @@ fn null_character<'d>(entity: &Entity, doc: &'d Doc) -> Option<&'d str> {
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
-    // The text is at hand and nearly always settles it.
-    let suspect = entity.text().contains("\\u0000");
-    suspect
-        .then(|| doc.iter().find(|(name, value)| name.contains('\0') || holds(value)))?
-        .map(|(name, _)| name.as_str())
+    doc.iter().find(|(name, value)| name.contains('\0') || holds(value)).map(|(name, _)| name.as_str())
 }

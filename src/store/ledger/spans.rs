@@ -67,7 +67,7 @@ pub fn record(entity: &Entity) -> WholeRecord {
         id: *entity.id().as_bytes(),
         time: 0,
         origin: String::new(),
-        text: Some(entity.text().to_owned()),
+        text: Some(entity.text()),
     }
 }
 
@@ -78,7 +78,7 @@ pub fn record_of(entry: &Entry<'_>, there: Option<&Arc<Entity>>) -> WholeRecord 
         id: *entry.id,
         time: entry.time,
         origin: entry.origin.to_owned(),
-        text: there.map(|entity| entity.text().to_owned()),
+        text: there.map(|entity| entity.text()),
     }
 }
 
@@ -95,7 +95,7 @@ fn changed(change: &Change, time: u64) -> Changed {
         kind: change.kind.name.to_owned(),
         id: *change.id.as_bytes(),
         time,
-        text: change.entity.as_ref().map(|entity| entity.text().to_owned()),
+        text: change.entity.as_ref().map(|entity| entity.text()),
     }
 }
 

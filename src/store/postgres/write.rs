@@ -249,7 +249,7 @@ fn rows(changes: &[Change]) -> [Step; 2] {
         end,
         put.with(states.iter().map(|entity| entity.kind().name).collect::<Vec<_>>(), Type::TEXT_ARRAY)
             .with(states.iter().map(|entity| entity.id()).collect::<Vec<_>>(), Type::UUID_ARRAY)
-            .with(states.iter().map(|entity| entity.text().to_owned()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            .with(states.iter().map(|entity| entity.text()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
     ]
 }
 
@@ -292,7 +292,7 @@ fn remember(indexes: &[Index], rigour: Rigour) -> [Step; 2] {
 
 /// The log entries, the number, and the bound of the log.
 fn history(changes: &[Change], number: i64) -> [Step; 3] {
-    let texts = changes.iter().map(|change| change.entity.as_ref().map(|entity| entity.text().to_owned()));
+    let texts = changes.iter().map(|change| change.entity.as_ref().map(|entity| entity.text()));
     let log = Step::new(
         "INSERT INTO changes (number, kind, id, doc) SELECT $1, kind, id, doc::jsonb \
          FROM unnest($2, $3, $4) WITH ORDINALITY AS new (kind, id, doc, place) ORDER BY place",
