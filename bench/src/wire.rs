@@ -4,7 +4,9 @@
 //! between tasks or threads, so that the gateway and not the load is what gives out first. The load is closed (each of N
 //! connections sends again once it is answered) or open (requests are due at a fixed rate; one that finds no free
 //! connection waits, and its wait counts). An open load does not sleep between requests: it looks for events all the
-//! time, as it has the core for itself.
+//! time, as it has the core for itself. One that another thread ends shares the core with that thread, and lets it run
+//! whenever there is nothing to do: if it kept the core, the thread would get it for a slice of the scheduler, and what
+//! came back meanwhile would look late.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -178,7 +180,11 @@ impl Wire {
             let wait = if load.rate.is_some() { Duration::ZERO } else { Duration::from_millis(10) };
             let before = (run.done.answered, run.done.failed);
             self.turn(Some(wait), Some(&mut run))?;
-            under_way -= (run.done.answered - before.0) + (run.done.failed - before.1);
+            let settled = (run.done.answered - before.0) + (run.done.failed - before.1);
+            under_way -= settled;
+            if settled == 0 && load.until.is_some() {
+                std::thread::yield_now();
+            }
             if run.done.failed > FAILED_MAX {
                 return Err(format!("{} requests failed, {} did not", run.done.failed, run.done.answered).into());
             }

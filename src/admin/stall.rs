@@ -1,7 +1,8 @@
 //! A stream whose writes give up on a peer that takes nothing for a while.
 //!
 //! hyper bounds how long it waits for a head, not how long an answer may lie unread; without this a client that stops
-//! reading would keep its connection and its answer for good.
+//! reading would keep its connection and its answer for good. What is long is handed to the kernel in pieces: a configuration
+//! at once would keep requests from the core.
 
 use std::future::Future;
 use std::io;
@@ -11,6 +12,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::pace;
+
+/// Bytes of a write: some tens of microseconds.
+const PIECE_LEN: usize = 32 * 1024;
 
 pub(crate) struct Unstalled<S> {
     stream: S,
@@ -47,7 +53,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let progress = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        pace::step();
+        let progress = Pin::new(&mut this.stream).poll_write(cx, &bytes[..bytes.len().min(PIECE_LEN)]);
         this.watch(cx, progress)
     }
 
@@ -56,9 +63,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let progress = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.watch(cx, progress)
+        let mut room = PIECE_LEN;
+        let fits = |slice: &&io::IoSlice<'_>| match room.checked_sub(slice.len()) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        let whole = slices.iter().take_while(fits).count();
+        match slices.first() {
+            Some(long) if whole == 0 => self.poll_write(cx, long),
+            _ => {
+                let this = self.get_mut();
+                pace::step();
+                let progress = Pin::new(&mut this.stream).poll_write_vectored(cx, &slices[..whole]);
+                this.watch(cx, progress)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,7 @@
 //! One request at a time over one connection, which then stays open: idle connections, and the Admin API.
 //!
-//! Blocking, as nothing here is timed but by the load beside it.
+//! Blocking, as nothing here is timed but by the load beside it, with which it shares a core: so it sends and reads what is
+//! long in pieces of some microseconds, and lets the load run after each.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,6 +15,9 @@ use tidegate_bench::Outcome;
 
 /// The longest that an answer may take; a configuration of 100,000 routes is one.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes that are sent or read at once.
+const PIECE_LEN: usize = 16 * 1024;
 
 /// A connection to the node, plain or not.
 pub trait Stream: Read + Write {}
@@ -46,12 +50,16 @@ pub fn ask(stream: &mut impl Stream, method: &str, path: &str, body: &[u8]) -> O
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let head = format!("{method} {path} HTTP/1.1\r\nHost: bench.test\r\n{kind}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    for piece in body.chunks(PIECE_LEN) {
+        stream.write_all(piece)?;
+        std::thread::yield_now();
+    }
     stream.flush()?;
     let mut got = Vec::new();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; PIECE_LEN];
     loop {
         let len = stream.read(&mut buffer)?;
+        std::thread::yield_now();
         got.extend(buffer.get(..len).unwrap_or_default());
         if let Some((status, ends)) = end_of(&got)?
             && got.len() >= ends

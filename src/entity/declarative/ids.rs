@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::entity::declarative::walk::Item;
+use crate::pace;
 
 /// Kong's namespace for ids of declarative entities.
 const BASE: Uuid = Uuid::from_u128(0xfd02801f_0957_4a15_a55a_c8d9606f30b5);
@@ -18,6 +19,7 @@ const BASE: Uuid = Uuid::from_u128(0xfd02801f_0957_4a15_a55a_c8d9606f30b5);
 pub(super) fn assign(items: &mut [Item]) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for at in 0..items.len() {
+        pace::step();
         let (before, rest) = items.split_at_mut(at);
         let Some(item) = rest.first_mut() else { return };
         let stated = item.input.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok());

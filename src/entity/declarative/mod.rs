@@ -44,7 +44,7 @@ pub struct Loaded {
 impl Loaded {
     /// What a store or a snapshot takes.
     pub fn entities(&self) -> Vec<Arc<Entity>> {
-        self.checked.iter().map(|checked| checked.entity().clone()).collect()
+        self.checked.iter().inspect(|_| pace::step()).map(|checked| checked.entity().clone()).collect()
     }
 
     /// Inserts or replaces every entity by id and deletes none (`config db_import`); answers how many there were.
@@ -117,12 +117,14 @@ impl<'a> Names<'a> {
     fn of(items: &'a [Item]) -> Self {
         let mut keys = HashMap::new();
         for item in items {
+            pace::step();
             let key = item.kind.endpoint_key.and_then(|field| item.input.get(field)?.as_str());
             if let Some(key) = key {
                 keys.entry((item.kind, key)).or_insert(item.id);
             }
         }
-        Self { ids: items.iter().map(|item| (item.kind, item.id)).collect(), keys }
+        let ids = items.iter().inspect(|_| pace::step()).map(|item| (item.kind, item.id)).collect();
+        Self { ids, keys }
     }
 
     /// The item as `prepare_alone` takes it, and what is wrong with its references. One to nothing is replaced by an id

@@ -122,19 +122,23 @@ impl Walk {
 
     /// Orders by kind and keeps the indices of parents right.
     fn sort(&mut self) {
-        let rank = |kind: Kind| Kind::all().iter().position(|other| *other == kind);
-        let mut order: Vec<usize> = (0..self.items.len()).collect();
-        order.sort_by_key(|at| self.items.get(*at).map(|item| rank(item.kind)));
-        let mut moved = vec![0; order.len()];
-        for (to, from) in order.iter().enumerate() {
-            if let Some(slot) = moved.get_mut(*from) {
-                *slot = to;
+        let mut by_kind: Vec<(Kind, Vec<(usize, Item)>)> = Kind::all().iter().map(|kind| (*kind, Vec::new())).collect();
+        let mut moved = vec![0; self.items.len()];
+        for (from, item) in self.items.drain(..).enumerate() {
+            pace::step();
+            if let Some((_, of_kind)) = by_kind.iter_mut().find(|(kind, _)| *kind == item.kind) {
+                of_kind.push((from, item));
             }
         }
-        let mut items: Vec<(usize, Item)> = moved.iter().copied().zip(self.items.drain(..)).collect();
-        items.sort_by_key(|(to, _)| *to);
-        self.items = items.into_iter().map(|(_, item)| item).collect();
+        for (from, item) in by_kind.into_iter().flat_map(|(_, of_kind)| of_kind) {
+            pace::step();
+            if let Some(to) = moved.get_mut(from) {
+                *to = self.items.len();
+            }
+            self.items.push(item);
+        }
         for item in &mut self.items {
+            pace::step();
             item.parent = item.parent.and_then(|(field, at)| Some((field, *moved.get(at)?)));
         }
     }
