@@ -78,6 +78,11 @@ impl<T: Write> Write for Paced<T> {
     }
 }
 
+/// Clones what is many, step by step.
+pub fn copies<T: Clone>(items: &[T]) -> Vec<T> {
+    items.iter().inspect(|_| step()).cloned().collect()
+}
+
 /// Drops what is many, step by step.
 pub fn release<T>(items: impl IntoIterator<Item = T>) {
     for item in items {

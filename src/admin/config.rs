@@ -24,6 +24,8 @@ use crate::entity::{Doc, Entity};
 use crate::pace;
 use crate::store::ledger::Ledger;
 
+/// Bytes hashed between two offers of the core.
+const HASHED_BYTES: usize = 16 * 1024;
 const EMPTY_HASH: &str = "00000000000000000000000000000000";
 
 /// Seconds after which a refused loader may try again.
@@ -117,7 +119,7 @@ impl Loader {
     async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
         let entities = loaded.entities();
         let hash = if entities.is_empty() { EMPTY_HASH.to_owned() } else { hash };
-        let shown = shown(entities.clone(), handles.plugins.clone(), now_s).await;
+        let shown = shown(pace::copies(&entities), handles.plugins.clone(), now_s).await;
         match handles.ledger.replace_all(entities).await {
             Ok(revision) => {
                 *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
@@ -218,7 +220,12 @@ fn busy() -> Reply {
 
 fn hash_of(parts: impl IntoIterator<Item: AsRef<[u8]>>) -> String {
     let mut context = Context::new(&SHA256);
-    parts.into_iter().for_each(|part| context.update(part.as_ref()));
+    for part in parts {
+        for piece in part.as_ref().chunks(HASHED_BYTES) {
+            pace::step();
+            context.update(piece);
+        }
+    }
     hash_in(context)
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -255,14 +255,28 @@ async fn read<S: Service>(surface: &Surface<S>, head: Parts, body: Incoming) -> 
     if stated.is_some_and(|length| length > surface.max_body_size as u64) {
         return Err(too_large());
     }
-    let collected =
-        tokio::time::timeout(surface.limits.body, Limited::new(body, surface.max_body_size).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
+    let body = whole(Limited::new(body, surface.max_body_size));
+    match tokio::time::timeout(surface.limits.body, body).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, body)),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(reply::bad_request("the request body ended early")),
         Err(_) => Err(reply::message(StatusCode::REQUEST_TIMEOUT, "the request body came too slowly")),
     }
+}
+
+/// A body to its end, put together as it comes: joining the many pieces of a long one keeps the core for milliseconds.
+async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// hyper's own bound is where it stops reading, which can be a buffer later.

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tidegate_proto::Revision;
 
 use crate::entity::Entity;
+use crate::pace;
 use crate::store::local::Local;
 use crate::store::{Contents, Missed, Store, StoreError, Transaction};
 
@@ -74,14 +75,21 @@ impl Store for Declarative {
     /// Kong: a configuration is taken even when the disk cannot keep it for the next start.
     fn replace(&self, entities: Vec<Arc<Entity>>) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
-            let revision = {
+            let kept = pace::copies(&entities);
+            let (revision, old) = {
                 let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-                *contents =
-                    Contents { revision: after(contents.revision), entities: entities.clone(), ..Contents::default() };
-                contents.revision
+                let revision = after(contents.revision);
+                let new = Contents { revision, entities: kept, ..Contents::default() };
+                (revision, std::mem::replace(&mut *contents, new))
             };
+            pace::release(old.entities);
             let local = self.local.clone();
-            let saved = tokio::task::spawn_blocking(move || local.save(revision, &entities)).await;
+            let saved = tokio::task::spawn_blocking(move || {
+                let saved = local.save(revision, &entities);
+                pace::release(entities);
+                saved
+            })
+            .await;
             if let Err(error) = saved.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
                 tracing::error!(%error, "the configuration could not be kept for the next start");
             }

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::entity::catalog::{Catalog, Draft};
 use crate::entity::problem::Rejection;
 use crate::entity::{Change, Entity, Kind};
+use crate::pace;
 use crate::store::ledger::held::{Heard, Held, News, Regime, World};
 use crate::store::ledger::merge::Step;
 use crate::store::{Anchor, Contents, Missed, Store, StoreError, Transaction};
@@ -95,7 +96,7 @@ impl Ledger {
 
     /// Every entity and the revision they stand at, shared.
     pub fn entities(&self) -> (Vec<Arc<Entity>>, Revision) {
-        self.read(|catalog| (catalog.everything().cloned().collect(), catalog.revision()))
+        self.read(|catalog| (catalog.everything().inspect(|_| pace::step()).cloned().collect(), catalog.revision()))
     }
 
     /// One writing transaction: lock the store, catch up, let `decide` write to a draft, commit, take the changes in.
@@ -167,7 +168,7 @@ impl Ledger {
         }
         let _turn = self.turn.lock().await;
         let asked = self.held.asked();
-        let revision = self.noting(self.store.replace(entities.clone()).await)?;
+        let revision = self.noting(self.store.replace(pace::copies(&entities)).await)?;
         let everything = Contents { revision, entities, ..Contents::default() };
         self.held.hear(asked, News::indexed(Missed::Everything(everything)).await?);
         Ok(revision)
@@ -279,7 +280,7 @@ impl World {
 async fn settle(held: &Held, transaction: Box<dyn Transaction>, decided: Decided) -> Result<Revision, StoreError> {
     match decided {
         Decided::Ordered(changes) => {
-            let revision = transaction.commit(changes.clone()).await?;
+            let revision = transaction.commit(pace::copies(&changes)).await?;
             held.committed(changes, revision);
             Ok(revision)
         }
@@ -308,11 +309,14 @@ fn unix_ms() -> u64 {
 /// The changes that lead from what stands to `entities`. What only a newer program knows is nobody's to replace here.
 fn difference(catalog: &Catalog, entities: &[Arc<Entity>]) -> Vec<Change> {
     let wanted: HashMap<(Kind, uuid::Uuid), &Arc<Entity>> =
-        entities.iter().map(|entity| ((entity.kind(), entity.id()), entity)).collect();
-    let known = catalog.everything().filter(|entity| !entity.kind().is_stranger());
+        entities.iter().inspect(|_| pace::step()).map(|entity| ((entity.kind(), entity.id()), entity)).collect();
+    let known = catalog.everything().inspect(|_| pace::step()).filter(|entity| !entity.kind().is_stranger());
     let gone = known.filter(|entity| !wanted.contains_key(&(entity.kind(), entity.id())));
     let gone = gone.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: None });
-    let fresh = wanted.values().filter(|entity| catalog.get(entity.kind(), entity.id()) != Some(**entity));
+    let fresh = wanted
+        .values()
+        .inspect(|_| pace::step())
+        .filter(|entity| catalog.get(entity.kind(), entity.id()) != Some(**entity));
     let fresh = fresh.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: Some((*entity).clone()) });
     gone.chain(fresh).collect()
 }

@@ -115,7 +115,8 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn of(items: &'a [Item]) -> Self {
-        let mut keys = HashMap::new();
+        // Room for all at once: a map that grows moves what is in it, and does not give way meanwhile.
+        let mut keys = HashMap::with_capacity(items.len());
         for item in items {
             pace::step();
             let key = item.kind.endpoint_key.and_then(|field| item.input.get(field)?.as_str());
