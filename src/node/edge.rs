@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin;
-use crate::listen::access_log::{AccessLog, Target};
+use crate::listen::access_log::{AccessLog, CLIENTS_LINES, OPERATORS_LINES, Target};
 use crate::listen::bind::Address;
 use crate::listen::tls::{Certificates, Sources};
 use crate::node::identity;
@@ -29,14 +29,15 @@ impl Edge {
     pub fn open(settings: &Settings) -> Result<Self, String> {
         let (logs, prefix) = (&settings.logs, settings.node.prefix.as_path());
         let (proxy, admin) = (&settings.proxy, &settings.admin);
-        let log = |target: &Target| AccessLog::open(target.clone()).map_err(|error| error.to_string());
+        let log =
+            |target: &Target, lines_max| AccessLog::open(target.clone(), lines_max).map_err(|error| error.to_string());
         Ok(Self {
             proxy_certificates: certificates(&proxy.listen, &proxy.certificates, prefix, "proxy")?,
             admin_certificates: certificates(&admin.listen, &admin.certificates, prefix, "admin")?,
             status_certificates: certificates(&admin.status_listen, &admin.status_certificates, prefix, "status")?,
-            proxy_log: log(&logs.proxy_access)?,
-            admin_log: log(&logs.admin_access)?,
-            status_log: log(&logs.status_access)?,
+            proxy_log: log(&logs.proxy_access, CLIENTS_LINES)?,
+            admin_log: log(&logs.admin_access, OPERATORS_LINES)?,
+            status_log: log(&logs.status_access, OPERATORS_LINES)?,
         })
     }
 

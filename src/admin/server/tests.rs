@@ -48,7 +48,7 @@ fn run(door: Door, limits: Limits) -> Running {
     let go = Arc::new(Semaphore::new(0));
     let surface = Arc::new(Surface {
         service: Echo { manners, door, go: go.clone() },
-        access_log: AccessLog::open(Target::Off).unwrap(),
+        access_log: AccessLog::open(Target::Off, 1).unwrap(),
         max_body_size: 1000,
         limits,
     });

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::counter::Counters;
 use crate::entity::{Entity, Kind};
 use crate::listen::Traffic;
-use crate::listen::access_log::{AccessLog, Target};
+use crate::listen::access_log::{AccessLog, CLIENTS_LINES, Target};
 use crate::listen::bind::Address;
 use crate::proxy::tests::client::Client;
 use crate::proxy::{Options, Patience, Proxy, ResponseHeaders, upstream};
@@ -48,7 +48,7 @@ impl Gateway {
 
     pub fn serving(entities: Vec<Arc<Entity>>, change: impl FnOnce(&mut Options)) -> Self {
         let log = tempfile::tempdir().unwrap();
-        let access_log = AccessLog::open(Target::File(log.path().join("access.log"))).unwrap();
+        let access_log = AccessLog::open(Target::File(log.path().join("access.log")), CLIENTS_LINES).unwrap();
         let mut options = options(access_log.clone());
         change(&mut options);
         let live = Arc::new(Live::default());
