@@ -80,6 +80,7 @@ struct Lane {
     remember: bool,
     remembered: VecDeque<Vec<u8>>,
     passed: u64,
+    stopped: u64,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -177,6 +178,11 @@ impl Relay {
         self.lane(from, to, |lane| lane.passed)
     }
 
+    /// Packets from one node to another that went no further.
+    pub fn stopped(&self, from: usize, to: usize) -> u64 {
+        self.lane(from, to, |lane| lane.stopped)
+    }
+
     /// Packets from addresses that are no node's.
     pub fn strange(&self) -> u64 {
         self.shared.strange.load(Ordering::Relaxed)
@@ -260,7 +266,14 @@ impl Shared {
 
 impl Lane {
     fn new(seed: u64) -> Self {
-        Self { link: Link::default(), random: seed, remember: false, remembered: VecDeque::new(), passed: 0 }
+        Self {
+            link: Link::default(),
+            random: seed,
+            remember: false,
+            remembered: VecDeque::new(),
+            passed: 0,
+            stopped: 0,
+        }
     }
 
     /// When a packet arrives: not at all, once or twice.
@@ -268,6 +281,7 @@ impl Lane {
         let link = self.link;
         let (lost, twice) = (self.chance() < link.loss, self.chance() < link.duplicate);
         if lost || link.cut || bytes.len() > link.len_max {
+            self.stopped += 1;
             return [None, None];
         }
         if self.remember {
@@ -354,9 +368,16 @@ fn links_delay_drop_double_and_cut_in_their_direction() {
 
     relay.set_all(Link::default());
     relay.cut_one_way(0, 1);
+    let stopped = relay.stopped(0, 1);
     a.send_to(b"cut", relay.address(1)).unwrap();
     b.send_to(b"not cut", relay.address(0)).unwrap();
     assert_eq!(receive(&a).0, b"not cut");
+    // The relay reads each way by itself, so the answer may be here before the packet was stopped.
+    let sent = Instant::now();
+    while relay.stopped(0, 1) == stopped {
+        assert!(sent.elapsed() < Duration::from_secs(5), "the packet is neither stopped nor passed on");
+        std::thread::yield_now();
+    }
     relay.heal();
     a.send_to(b"healed", relay.address(1)).unwrap();
     assert_eq!(receive(&b).0, b"healed");
