@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -39,10 +40,28 @@ impl Deadline {
     }
 }
 
+/// How long an upstream that is read from has been silent.
+///
+/// A look at it, for whatever reason the task was woken, must not begin the wait anew: the timer's own ring is such a look.
+#[derive(Default)]
+pub struct Silence {
+    since: Option<Instant>,
+}
+
+impl Silence {
+    /// Something came; what follows has all its time, and none of it runs while the client is sent to.
+    pub fn broken(&mut self) {
+        self.since = None;
+    }
+
+    /// Nothing is there; when it has lasted for `limit`.
+    pub fn ends(&mut self, limit: Duration) -> Instant {
+        *self.since.get_or_insert_with(Instant::now) + limit
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -61,5 +80,16 @@ mod tests {
             assert!(late < second, "{first} {then}");
         }
         assert!(start.elapsed() >= second * 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_ends_where_it_began_to_and_not_where_it_was_looked_at() {
+        let (mut silence, start, second) = (Silence::default(), Instant::now(), Duration::from_secs(1));
+        for _ in 0..3 {
+            assert_eq!(silence.ends(5 * second), start + 5 * second);
+            tokio::time::advance(second).await;
+        }
+        silence.broken();
+        assert_eq!(silence.ends(5 * second), start + 8 * second);
     }
 }

@@ -9,10 +9,9 @@ use std::io::Write;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use crate::proxy::lean::client::Client;
-use crate::proxy::lean::deadline::Deadline;
+use crate::proxy::lean::deadline::{Deadline, Silence};
 use crate::proxy::lean::frame::{Chunks, Framing, Next};
 use crate::proxy::record::Record;
 use crate::proxy::upstream::{Limits, Line, ReplyFault, Upstreams};
@@ -41,6 +40,7 @@ struct Relay<'a> {
     /// Bytes of the client's output and of the piece that have been sent.
     sent: usize,
     limits: Limits,
+    silence: Silence,
     upstreams: &'a Upstreams,
 }
 
@@ -56,7 +56,8 @@ pub async fn relay<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut relay = Relay { line: Some(line), framing, piece: 0, sent: 0, limits, upstreams };
+    let mut relay =
+        Relay { line: Some(line), framing, piece: 0, sent: 0, limits, silence: Silence::default(), upstreams };
     let mut deadline = std::mem::take(&mut client.deadline);
     let outcome = poll_fn(|cx| relay.poll(cx, client, &mut deadline, record)).await;
     client.deadline = deadline;
@@ -91,10 +92,10 @@ impl Relay<'_> {
             };
             match line.poll_fill(cx, room) {
                 Poll::Ready(Ok(0)) => self.end(&mut client.output).map_err(broken)?,
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.silence.broken(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(error.to_string()))),
                 Poll::Pending => {
-                    deadline.set(Instant::now() + self.limits.read);
+                    deadline.set(self.silence.ends(self.limits.read));
                     if client.poll_gone(cx).is_ready() {
                         return Poll::Ready(Err(Fault::Client));
                     }

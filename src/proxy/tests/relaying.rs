@@ -82,6 +82,24 @@ fn a_stream_of_http2_goes_up_over_a_connection_that_others_use_too() {
 }
 
 #[test]
+fn an_upstream_that_stops_within_its_answer_is_given_up_when_its_time_is_over() {
+    for said in ["Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "\r\nabc"] {
+        let backend = Backend::saying(format!("HTTP/1.1 200 OK\r\n{said}"));
+        let gateway = Gateway::with(backend.address, json!({"read_timeout": 100}), json!({}), |options| {
+            options.listen[0].http2 = true;
+        });
+        let answers = http2::ask(gateway.address(), vec![get()]);
+        assert!(answers[0].0.status == 200 && answers[0].1.is_none(), "{said:?}");
+        let mut client = gateway.connect();
+        client.send(GET.as_bytes());
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(!client.rest().ends_with(b"0\r\n\r\n"), "{said:?}");
+        assert!(gateway.is_deserted());
+    }
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_no_whole_one_for_http2_either() {
     for said in [
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc",

@@ -7,9 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use crate::proxy::lean::deadline::Deadline;
+use crate::proxy::lean::deadline::{Deadline, Silence};
 use crate::proxy::lean::frame::{Framing, Next};
 use crate::proxy::upstream::line::Line;
 use crate::proxy::upstream::link::Limits;
@@ -26,6 +25,7 @@ pub struct LineBody {
     framing: Framing,
     limits: Limits,
     deadline: Deadline,
+    silence: Silence,
     pool: Rc<Pool<Line>>,
 }
 
@@ -33,7 +33,8 @@ impl LineBody {
     /// The body that follows a head, which `framing` is of.
     pub fn new(line: Line, framing: Framing, limits: Limits, upstreams: &Upstreams) -> Self {
         let pool = Rc::clone(&upstreams.lines);
-        let mut body = Self { line: Some(line), framing, limits, deadline: Deadline::default(), pool };
+        let (deadline, silence) = (Deadline::default(), Silence::default());
+        let mut body = Self { line: Some(line), framing, limits, deadline, silence, pool };
         if body.left() == Some(0) {
             body.release();
         }
@@ -59,12 +60,12 @@ impl LineBody {
             }
             let Some(line) = &mut self.line else { return Poll::Ready(None) };
             match line.poll_fill(cx, ROOM_BYTES) {
-                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(1..)) => self.silence.broken(),
                 Poll::Ready(Ok(0)) if self.framing == Framing::UntilClose => self.line = None,
                 Poll::Ready(Ok(0)) => return self.broken("the upstream closed within its answer".to_owned()),
                 Poll::Ready(Err(error)) => return self.broken(error.to_string()),
                 Poll::Pending => {
-                    self.deadline.set(Instant::now() + self.limits.read);
+                    self.deadline.set(self.silence.ends(self.limits.read));
                     return self.deadline.poll(cx).map(|()| {
                         self.line = None;
                         Some(Err(ReplyFault::Timeout))
