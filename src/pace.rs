@@ -68,9 +68,10 @@ impl<T: Read> Read for Paced<T> {
 }
 
 impl<T: Write> Write for Paced<T> {
+    /// Takes a piece: what is longer than a buffer comes here as it is.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         offer();
-        self.0.write(bytes)
+        self.0.write(&bytes[..bytes.len().min(PIECE_LEN)])
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -24,8 +24,6 @@ use crate::entity::{Doc, Entity};
 use crate::pace;
 use crate::store::ledger::Ledger;
 
-/// Bytes hashed between two offers of the core.
-const HASHED_BYTES: usize = 16 * 1024;
 const EMPTY_HASH: &str = "00000000000000000000000000000000";
 
 /// Seconds after which a refused loader may try again.
@@ -219,18 +217,16 @@ fn busy() -> Reply {
 }
 
 fn hash_of(parts: impl IntoIterator<Item: AsRef<[u8]>>) -> String {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        for piece in part.as_ref().chunks(HASHED_BYTES) {
-            pace::step();
-            context.update(piece);
-        }
-    }
-    hash_in(context)
+    hashed(|out| parts.into_iter().try_for_each(|part| out.write_all(part.as_ref())))
 }
 
 /// Of its JSON text, which is never there as a whole.
 fn hash_of_document(doc: &Doc) -> String {
+    hashed(|out| serde_json::to_writer(out, doc).map_err(io::Error::from))
+}
+
+/// Of what is written, giving way.
+fn hashed(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> String {
     struct Hashing(Context);
     impl io::Write for Hashing {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -245,7 +241,7 @@ fn hash_of_document(doc: &Doc) -> String {
     let mut hashing = Hashing(Context::new(&SHA256));
     let mut out = pace::writer(&mut hashing);
     // Neither a map of values nor a hash refuses anything.
-    let _ = serde_json::to_writer(&mut out, doc);
+    let _ = write(&mut out);
     let _ = io::Write::flush(&mut out);
     drop(out);
     hash_in(hashing.0)

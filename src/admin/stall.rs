@@ -63,13 +63,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut room = PIECE_LEN;
-        let fits = |slice: &&io::IoSlice<'_>| match room.checked_sub(slice.len()) {
-            Some(left) => {
-                room = left;
-                true
-            }
-            None => false,
+        // Nothing but empty slices would be written as nothing, which means the end of a stream.
+        let slices = &slices[slices.iter().take_while(|slice| slice.is_empty()).count()..];
+        let mut length = 0;
+        let fits = |slice: &&io::IoSlice<'_>| {
+            length += slice.len();
+            length <= PIECE_LEN
         };
         let whole = slices.iter().take_while(fits).count();
         match slices.first() {
@@ -126,5 +125,21 @@ mod tests {
         let (_, read) = tokio::join!(write, theirs.read_to_string(&mut got));
         read.unwrap();
         assert_eq!(got, "more than fits at once");
+    }
+
+    #[tokio::test]
+    async fn what_is_long_goes_in_pieces_and_nothing_is_never_written() {
+        let (ours, _theirs) = duplex(1 << 20);
+        let mut ours = Unstalled::new(ours, Duration::from_secs(60));
+        let (short, long) = (vec![1; 10], vec![2; PIECE_LEN + 1]);
+        for (slices, expected) in [
+            (vec![&short[..], &long[..]], 10),
+            (vec![&long[..], &short[..]], PIECE_LEN),
+            (vec![&[][..], &long[..]], PIECE_LEN),
+            (vec![&[][..], &short[..], &[][..], &short[..]], 20),
+        ] {
+            let slices: Vec<_> = slices.into_iter().map(io::IoSlice::new).collect();
+            assert_eq!(ours.write_vectored(&slices).await.unwrap(), expected);
+        }
     }
 }

@@ -76,6 +76,7 @@ fn note(verdict: &mut Verdict, asked: Window, outcome: &Outcome) {
     }
 }
 
+/// The verdict, by what each limit found, and its place in the sums.
 fn concluded(counters: &Counters, verdict: Verdict, denials: &[Option<Denial>]) -> Verdict {
     let sums = counters.cells.mine();
     if denials.iter().all(Option::is_none) {

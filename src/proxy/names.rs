@@ -1,4 +1,4 @@
-//! Header names that the data plane writes or looks for, beyond those of the `http` crate.
+//! Header names that the data plane writes, and those that it looks for and the `http` crate does not know.
 
 use http::HeaderName;
 

@@ -104,7 +104,7 @@ async fn proceed<'s>(
             extensions: std::mem::take(&mut head.extensions),
             upgrade: turn.wishes.websocket,
         };
-        // Boxed: the other way is the usual one, and needs less room.
+        // Boxed: it needs much room, and a stream of HTTP/2 that does not come here should not hold it.
         Box::pin(worker.upstreams.send(&origin, outgoing)).await
     };
     outcome.map_err(|failure| {

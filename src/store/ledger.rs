@@ -96,7 +96,7 @@ impl Ledger {
 
     /// Every entity and the revision they stand at, shared.
     pub fn entities(&self) -> (Vec<Arc<Entity>>, Revision) {
-        self.read(|catalog| (catalog.everything().inspect(|_| pace::step()).cloned().collect(), catalog.revision()))
+        self.read(|catalog| (catalog.everything().cloned().collect(), catalog.revision()))
     }
 
     /// One writing transaction: lock the store, catch up, let `decide` write to a draft, commit, take the changes in.
@@ -310,7 +310,7 @@ fn unix_ms() -> u64 {
 fn difference(catalog: &Catalog, entities: &[Arc<Entity>]) -> Vec<Change> {
     let wanted: HashMap<(Kind, uuid::Uuid), &Arc<Entity>> =
         entities.iter().inspect(|_| pace::step()).map(|entity| ((entity.kind(), entity.id()), entity)).collect();
-    let known = catalog.everything().inspect(|_| pace::step()).filter(|entity| !entity.kind().is_stranger());
+    let known = catalog.everything().filter(|entity| !entity.kind().is_stranger());
     let gone = known.filter(|entity| !wanted.contains_key(&(entity.kind(), entity.id())));
     let gone = gone.map(|entity| Change { kind: entity.kind(), id: entity.id(), entity: None });
     let fresh = wanted

@@ -33,6 +33,9 @@ impl Service for Echo {
         if request.uri().path() == "/big" {
             return reply::text(vec![b'x'; 8 * 1024 * 1024]);
         }
+        if request.uri().path() == "/echo" {
+            return reply::text(request.into_body().to_vec());
+        }
         reply::text(request.body().len().to_string())
     }
 }
@@ -124,6 +127,19 @@ async fn bodies_are_bounded_however_they_come() {
     let chunk = "x".repeat(1001);
     node.check(&format!("{head}Transfer-Encoding: chunked\r\n\r\n3e9\r\n{chunk}\r\n0\r\n\r\n"), "413").await;
     node.check(&format!("{head}Content-Length: 1000\r\n\r\n{}", "x".repeat(1000)), "200").await;
+    let half = format!("1f5\r\n{}\r\n", "x".repeat(501));
+    node.check(&format!("{head}Transfer-Encoding: chunked\r\n\r\n{half}{half}0\r\n\r\n"), "413").await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_the_same_body() {
+    let node = run(Door::default(), Limits::default());
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (chunks, body) in [("0\r\n\r\n", ""), ("1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n0\r\nT: 1\r\n\r\n", "abcdef")] {
+        let answer = node.say(&format!("{head}{chunks}")).await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    }
     node.end().await;
 }
 

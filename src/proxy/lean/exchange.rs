@@ -101,11 +101,10 @@ where
             let (mut made, body) = delivery::make(&turn, made, filter);
             let mut gained = Gained::default();
             delivery::dress(&turn, plan, &mut gained);
-            let after = write_made(client, &turn, &mut made, &gained, &body, &mut fit);
+            let sent = if is_bodiless(&turn, made.status) { &[][..] } else { &body };
+            let after = write_made(client, &turn, &mut made, &gained, sent, &mut fit);
             drop(gained);
-            if !turn.head_only {
-                turn.record.add_bytes(body.len());
-            }
+            turn.record.add_bytes(sent.len());
             if client.send().await.is_ok() { after } else { After::Abandon }
         }
         Ok(mut answered) => {
@@ -215,7 +214,7 @@ where
     }
 }
 
-/// Writes an answer of the gateway's own, and passes over a body that nobody has read.
+/// Writes an answer of the gateway's own with what is sent of its body, and passes over one that nobody has read.
 fn write_made<S>(
     client: &mut Client<S>,
     turn: &Turn,
@@ -234,14 +233,17 @@ where
     } else {
         client.input.consume(left);
     }
-    let bodiless = turn.head_only || matches!(made.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless = is_bodiless(turn, made.status);
     let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
     let written = Written { reason: b"", spelling: &Spelling::default(), gained, framing: &framing };
     let after = write_head(client, turn, made, written, fit.closes || is_unread);
-    if !bodiless {
-        client.output.extend_from_slice(body);
-    }
+    client.output.extend_from_slice(body);
     after
+}
+
+/// Whether an answer has no body, whatever its head says.
+fn is_bodiless(turn: &Turn, status: StatusCode) -> bool {
+    turn.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What `write_head` writes beside the head itself.

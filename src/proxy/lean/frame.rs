@@ -3,7 +3,7 @@
 //! What contradicts itself is no answer: an upstream whose bytes can be read in two ways could make the next answer on
 //! its connection mean anything.
 
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{StatusCode, Version};
 
@@ -93,12 +93,17 @@ impl Framing {
         match self {
             Self::Chunked(_) | Self::UntilClose => drop(headers.remove(CONTENT_LENGTH)),
             Self::None if head.status == StatusCode::NO_CONTENT => drop(headers.remove(CONTENT_LENGTH)),
-            Self::Length(length) if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() => {
+            Self::Length(length) if states_lengths(headers) => {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(*length));
             }
             Self::Length(_) | Self::None => {}
         }
     }
+}
+
+/// Whether the length is said more than once.
+pub fn states_lengths(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
 }
 
 /// A length: digits and nothing else.

@@ -78,6 +78,8 @@ impl RequestHead {
     pub fn clear(&mut self) {
         empty(&mut self.parts.headers);
         self.parts.uri = Uri::default();
+        // The reader puts nothing there; a plugin may, and the next request is another's.
+        self.parts.extensions.clear();
         self.spelling.clear();
     }
 }
@@ -372,7 +374,8 @@ mod tests {
         );
         let names: Vec<_> = head.parts.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!((names, head.spelling.names.len()), (vec!["x-three"], 1));
+        head.parts.extensions.insert("of a plugin");
         head.clear();
-        assert!(head.parts.headers.is_empty() && head.spelling.text.is_empty());
+        assert!(head.parts.headers.is_empty() && head.spelling.text.is_empty() && head.parts.extensions.is_empty());
     }
 }

@@ -9,6 +9,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::proxy::lean::frame::states_lengths;
 use crate::proxy::upstream::connect::{Unconnected, connect};
 use crate::proxy::upstream::link::{Broken, Link};
 use crate::proxy::upstream::place::{Place, Target};
@@ -233,7 +234,9 @@ impl Call<'_> {
 
     async fn reply(&self, mut response: Response<Incoming>, mut link: Link, timing: Timing) -> Reply {
         // hyper takes a length that is said twice for one; whoever comes next may not.
-        if let Some(length) = response.headers().get(CONTENT_LENGTH).cloned() {
+        if states_lengths(response.headers())
+            && let Some(length) = response.headers().get(CONTENT_LENGTH).cloned()
+        {
             response.headers_mut().insert(CONTENT_LENGTH, length);
         }
         let limits = self.place.limits;
