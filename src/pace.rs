@@ -1,14 +1,21 @@
 //! Gives way to requests while a large configuration is taken in.
 //!
-//! A thread that computes on and on keeps its core, once a worker there wakes, to the end of its slice: some milliseconds,
-//! which a request then waits. So loops over all entities call `step`, which offers the core before that. Parsing YAML and
-//! dropping a snapshot do not, and what a reload costs requests still is in bench/README.md.
-//! A lower priority lost: measured, it does not end the slice earlier. The scheduler's idle class lost: it does, but where
-//! requests take all there is, a change would never go live.
+//! Long work is done `aside`, by threads that stand back: a worker that wakes takes the core from them, and where requests
+//! take all there is, a tenth is left. Even so they can keep the core, once a worker that is busy wakes, to the end of
+//! their slice: some milliseconds, which a request then waits. So loops over all entities call `step`, which offers the
+//! core before that. Parsing YAML and dropping a snapshot do not, and what a reload costs requests still is in
+//! bench/README.md. The scheduler's idle class lost: under full load a change would never go live. Standing back with all
+//! threads that are not the proxy's lost: what nodes tell each other about limits then waits for any other program.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
+
+use rustix::process::{getpriority_process, setpriority_process};
+use tokio::task::JoinError;
+
+/// A weight of 110 beside a worker's 1,024, by sched(7).
+const NICE: i32 = 10;
 
 /// Bytes of JSON between two looks at the clock: some tens of microseconds.
 const PIECE_LEN: usize = 16 * 1024;
@@ -23,6 +30,23 @@ thread_local! {
     static TAKEN: Cell<u32> = const { Cell::new(0) };
     /// When the core is offered next.
     static DUE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does long work on a thread for such. The error is the work's panic.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(|| {
+        stand_back();
+        work()
+    })
+    .await
+}
+
+/// Lets others go first on this thread, for good: only root may take it back. On Linux it is the thread's and not the
+/// process's. Where it is refused, requests wait longer and nothing else.
+fn stand_back() {
+    if getpriority_process(None).is_ok_and(|nice| nice < NICE) {
+        let _ = setpriority_process(None, NICE);
+    }
 }
 
 /// One entity was looked at. Costs nothing to speak of; every so often another thread may run before it returns.
@@ -89,5 +113,19 @@ pub fn release<T>(items: impl IntoIterator<Item = T>) {
     for item in items {
         drop(item);
         step();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_aside_stands_back_and_its_caller_does_not() {
+        let nice = || getpriority_process(None).unwrap();
+        let before = nice();
+        assert_eq!(aside(nice).await.unwrap(), before.max(NICE));
+        assert_eq!(nice(), before);
     }
 }

@@ -16,6 +16,7 @@ use crate::admin::query::{encode_offset, link};
 use crate::admin::reply::{self, Reply};
 use crate::cluster::core::view::{Member, State, View};
 use crate::entity::catalog::{Conflict, Dangling};
+use crate::pace;
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 
@@ -38,7 +39,7 @@ pub(crate) fn show(handles: &Handles) -> Reply {
 pub(crate) async fn conflicts(handles: &Handles) -> Reply {
     let ledger = handles.ledger.clone();
     let look = move || ledger.read(|catalog| (catalog.conflicts(), catalog.dangling()));
-    let (conflicts, dangling) = match tokio::task::spawn_blocking(look).await {
+    let (conflicts, dangling) = match pace::aside(look).await {
         Ok(found) => found,
         Err(panic) => return reply::unexpected(&panic),
     };

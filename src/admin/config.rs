@@ -165,7 +165,7 @@ async fn checked(
         Submission::Document(doc) => declarative::check(doc, &plugins, now_s),
         Submission::Text(text) => declarative::load(&text, &plugins, now_s),
     };
-    tokio::task::spawn_blocking(check).await
+    pace::aside(check).await
 }
 
 fn take_flag(doc: &mut Doc, name: &str) -> bool {
@@ -179,7 +179,7 @@ fn take_flag(doc: &mut Doc, name: &str) -> bool {
 
 /// The entities as the answer shows them. Off the runtime's workers, as the check before.
 async fn shown(entities: Vec<Arc<Entity>>, plugins: Plugins, now_s: i64) -> Result<Reply, tokio::task::JoinError> {
-    tokio::task::spawn_blocking(move || {
+    pace::aside(move || {
         let shown = by_id(&entities, &plugins, now_s);
         pace::release(entities);
         reply::created(shown)

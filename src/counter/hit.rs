@@ -15,6 +15,7 @@ use crate::counter::decide::Denial;
 use crate::counter::line::Ask;
 use crate::counter::line::Line;
 use crate::counter::line::Outcome;
+use crate::counter::word::Tag;
 
 /// A counter is found, and its line given to another key before it is counted in, once in a blue moon; after so many
 /// times in a row the sketch decides.
@@ -23,14 +24,18 @@ const TRIES: usize = 4;
 /// See `Counters::hit`.
 pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Limit], unix_ms: u64) -> Verdict {
     let now_ms = counters.terms.cluster_ms(unix_ms);
-    let ask = |limit: &Limit| Ask {
-        key: Counters::key(subject, limit.period),
-        window: Window::at(limit.period, now_ms / 1000),
-        room: limit.room(),
-        reach,
-        now_ms,
-        counts: true,
-        terms: &counters.terms,
+    let ask = |limit: &Limit| {
+        let window = Window::at(limit.period, now_ms / 1000);
+        Ask {
+            key: Counters::key(subject, limit.period),
+            window,
+            tag: Tag::of(window.number),
+            room: limit.room(),
+            reach,
+            now_ms,
+            counts: true,
+            terms: &counters.terms,
+        }
     };
     let blank = || Verdict { admitted: true, at_ms: now_ms, ..Verdict::default() };
     let mut verdict = blank();
@@ -38,8 +43,9 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         let ask = ask(limit);
         let outcome = count(counters, &ask);
         note(&mut verdict, ask.window, &outcome);
-        verdict.unnamed = outcome.unnamed;
-        return concluded(counters, verdict, &[outcome.denial]);
+        verdict.admitted = sum(counters, &[outcome.denial]);
+        verdict.unnamed = outcome.unnamed && verdict.admitted;
+        return verdict;
     }
     let mut denials: SmallVec<[Option<Denial>; 6]> = SmallVec::new();
     for limit in limits {
@@ -52,7 +58,8 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         for (limit, _) in limits.iter().zip(&denials).filter(|(_, denial)| denial.is_some()) {
             count(counters, &Ask { counts: false, ..ask(limit) });
         }
-        return concluded(counters, verdict, &denials);
+        verdict.admitted = sum(counters, &denials);
+        return verdict;
     }
     denials.clear();
     verdict = blank();
@@ -65,7 +72,9 @@ pub(crate) fn run(counters: &Counters, subject: u64, reach: Reach, limits: &[Lim
         verdict.unnamed |= outcome.unnamed;
         denials.push(outcome.denial);
     }
-    concluded(counters, verdict, &denials)
+    verdict.admitted = sum(counters, &denials);
+    verdict.unnamed &= verdict.admitted;
+    verdict
 }
 
 /// What one limit found. A hit that was counted in the next window was decided when that began, as far as anybody is told.
@@ -76,18 +85,18 @@ fn note(verdict: &mut Verdict, asked: Window, outcome: &Outcome) {
     }
 }
 
-/// The verdict, by what each limit found, and its place in the sums.
-fn concluded(counters: &Counters, verdict: Verdict, denials: &[Option<Denial>]) -> Verdict {
+/// Adds a hit to the sums, by what each limit found; whether it is admitted.
+fn sum(counters: &Counters, denials: &[Option<Denial>]) -> bool {
     let sums = counters.cells.mine();
     if denials.iter().all(Option::is_none) {
         sums.add(|sums| &sums.admitted);
-        return verdict;
+        return true;
     }
     sums.add(|sums| &sums.refused);
     if denials.iter().flatten().all(|denial| matches!(denial, Denial::Estimate | Denial::Held)) {
         sums.add(|sums| &sums.forecast_refused);
     }
-    Verdict { admitted: false, unnamed: false, ..verdict }
+    false
 }
 
 /// What the counter says, which need not be there yet.

@@ -10,6 +10,7 @@
 //! A counter stands for a subject and a period, and lives on from window to window. A counter per window lost: what is
 //! known of the last window is how the next one is forecast, and every window would begin with a search for a place.
 
+mod block;
 mod calendar;
 mod cells;
 mod changes;
@@ -19,6 +20,7 @@ mod index;
 mod line;
 mod moment;
 mod names;
+mod sip;
 mod sketch;
 pub mod strict;
 mod table;
@@ -32,7 +34,6 @@ use std::hash::Hasher;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -64,11 +65,6 @@ const APART: [u64; 6] = [
     0xa076_1d64_78bd_642f,
     0xe703_7ed1_a0b4_28db,
 ];
-
-/// The two ids before an identifier in what is hashed.
-const SCOPES_BYTES: usize = 32;
-/// An identifier of up to so many bytes is put behind them on the stack: one piece is hashed faster than three.
-const IDENTIFIER_BYTES: usize = 64;
 
 /// Entries of the list of changed counters; of a smaller table, as many as it has.
 const CHANGES: usize = 1 << 16;
@@ -152,16 +148,7 @@ impl Counters {
     /// two clusters.
     #[inline]
     pub fn subject(&self, route: Uuid, service: Uuid, identifier: &[u8]) -> u64 {
-        let hasher = SipHasher13::new_with_key(&self.key);
-        let mut text = [0; SCOPES_BYTES + IDENTIFIER_BYTES];
-        let length = SCOPES_BYTES + identifier.len();
-        let Some(room) = text.get_mut(SCOPES_BYTES..length) else {
-            return hasher.hash(&[route.as_bytes(), service.as_bytes(), identifier].concat());
-        };
-        room.copy_from_slice(identifier);
-        text[..16].copy_from_slice(route.as_bytes());
-        text[16..SCOPES_BYTES].copy_from_slice(service.as_bytes());
-        hasher.hash(&text[..length])
+        sip::hash(&self.key, route, service, identifier)
     }
 
     /// The counter of a subject and period, here and between nodes. Different subjects have different keys.

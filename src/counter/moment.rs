@@ -53,14 +53,13 @@ impl Moment {
     fn case(&self, ask: &Ask<'_>) -> Case {
         let (known, terms) = (self.known(), ask.terms);
         let start_ms = || self.window.start_s().saturating_mul(1000);
-        let (slope, elapsed_ms, next) = if known.is_some() {
+        let (slope, forecast, next) = if known.is_some() {
             let pace = Pace::unpack(self.forecast);
-            // Wraps after 49 days; what is older is taken for new, and by then the slope is long 0.
-            (pace.per_ms, (ask.now_ms as u32).wrapping_sub(pace.number).cast_signed().max(0) as u64, None)
+            (pace.per_ms, pace.since_zero(ask.now_ms), None)
         } else {
             let pace = Pace::unpack(self.next);
             let elapsed_ms = if pace.per_ms > 0.0 { ask.now_ms.saturating_sub(start_ms()) } else { 0 };
-            (pace.per_ms, elapsed_ms, Some(pace))
+            (pace.per_ms, f64::from(pace.per_ms) * elapsed_ms as f64, Some(pace))
         };
         let blind = next.filter(|_| self.window.period == Period::Second);
         let guarded = ask.now_ms < terms.guard_until_ms() && start_ms() < terms.boot_ms();
@@ -68,7 +67,7 @@ impl Moment {
             room: ask.room,
             own: self.count(),
             known: known.unwrap_or(0),
-            forecast: f64::from(slope) * elapsed_ms as f64,
+            forecast,
             gate: gate_in(self.gate, self.tag),
             closed: self.facts.sticky && self.refused(ask),
             alone: known.unwrap_or(0) == 0 && slope == 0.0,

@@ -158,6 +158,12 @@ impl Pace {
         Pace { per_ms: f32::from_bits((word >> 32) as u32), number: word as u32 }
     }
 
+    /// What a forecast has come to. Wraps after 49 days; what is older is taken for new, and by then the slope is long 0.
+    pub(crate) fn since_zero(self, now_ms: u64) -> f64 {
+        let elapsed_ms = (now_ms as u32).wrapping_sub(self.number).cast_signed().max(0);
+        f64::from(self.per_ms) * f64::from(elapsed_ms)
+    }
+
     /// What is no speed is none: not a number, infinite or negative.
     pub(crate) fn pack(self) -> u64 {
         let sane = self.per_ms.is_finite() && self.per_ms > 0.0;

@@ -7,6 +7,7 @@ use tidegate_proto::Revision;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::pace;
 use crate::store::ledger::Ledger;
 use crate::store::local::Local;
 
@@ -49,7 +50,7 @@ async fn write(ledger: &Arc<Ledger>, local: &Local, kept: Option<Revision>) -> O
         }
         local.keep(&contents).map(|()| Some(contents.revision))
     };
-    match tokio::task::spawn_blocking(save).await {
+    match pace::aside(save).await {
         Ok(Ok(revision)) => revision,
         Ok(Err(error)) => {
             tracing::error!(%error, "the local snapshot was not written");

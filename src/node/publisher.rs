@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate_proto::Revision;
 use tokio::sync::watch;
 
+use crate::pace;
 use crate::snapshot::{Builder, Live, Problem, Snapshot};
 use crate::store::ledger::Ledger;
 
@@ -81,7 +82,7 @@ impl Publisher {
 
     async fn publish(&mut self) {
         let (ledger, builder) = (self.ledger.clone(), std::mem::take(&mut self.builder));
-        match tokio::task::spawn_blocking(move || Built::of(&ledger, builder)).await {
+        match pace::aside(move || Built::of(&ledger, builder)).await {
             Ok(built) => self.go_live(built),
             Err(error) => tracing::error!(%error, "the configuration could not be built; the one before stays"),
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::entity::Kind;
 use crate::entity::write::expired;
 use crate::node::stores::now_s;
+use crate::pace;
 use crate::store::ledger::{Ledger, WriteError};
 
 const PAUSE: Duration = Duration::from_secs(300);
@@ -34,7 +35,7 @@ pub async fn run(ledger: Arc<Ledger>, stop: CancellationToken) {
 /// Answers how many entities went. Looks for them off the runtime and outside of the transaction.
 async fn sweep(ledger: &Arc<Ledger>, now_s: i64) -> Result<usize, WriteError> {
     let looked_at = ledger.clone();
-    let found = tokio::task::spawn_blocking(move || over(&looked_at, now_s)).await.unwrap_or_default();
+    let found = pace::aside(move || over(&looked_at, now_s)).await.unwrap_or_default();
     if found.is_empty() {
         return Ok(0);
     }

@@ -84,7 +84,7 @@ impl Store for Declarative {
             };
             pace::release(old.entities);
             let local = self.local.clone();
-            let saved = tokio::task::spawn_blocking(move || {
+            let saved = pace::aside(move || {
                 let saved = local.save(revision, &entities);
                 pace::release(entities);
                 saved

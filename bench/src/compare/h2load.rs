@@ -31,8 +31,9 @@ pub fn find() -> Option<PathBuf> {
 pub fn send(program: &Path, load: &Load, wire: &mut Wire) -> Outcome<Done> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("requests");
-    let mut command = Command::new("taskset");
-    command.args(["-c", "1"]).arg(program).arg(format!("--clients={}", load.connections));
+    let mut command = Command::new("nice");
+    // The backend, on the same core, goes first: else its answers wait for the load, and percentiles would tell that.
+    command.args(["-n", "10", "taskset", "-c", "1"]).arg(program).arg(format!("--clients={}", load.connections));
     command.arg(format!("--max-concurrent-streams={}", load.streams)).arg(format!("--log-file={}", log.display()));
     let seconds = load.lasts.as_secs_f64();
     if let Some(rate) = load.rate {

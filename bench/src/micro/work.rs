@@ -7,7 +7,7 @@ use http::Request as HttpRequest;
 use http::header::HeaderMap;
 use tidegate::counter::strict::Terms;
 use tidegate::counter::strict::share::Share;
-use tidegate::counter::{Counters, Limit, Options, Period, Reach};
+use tidegate::counter::{Counters, Limit, Name, Options, Period, Reach};
 use tidegate::plugin::chain::Run;
 use tidegate::plugin::{Exchange, Step};
 use tidegate::proxy::measure::Desk;
@@ -118,7 +118,7 @@ fn plugins() -> Outcome<Round> {
     Ok(Box::new(round))
 }
 
-/// The hash of a name, and the decision about a counter that is in the cache.
+/// The hash of a name, and the decision about a counter that is in the cache, and named in the first round.
 fn hits(reach: Reach) -> Outcome<Round> {
     let counters = Counters::new(COUNTERS);
     counters.set_peers(35, 0, 0);
@@ -127,7 +127,12 @@ fn hits(reach: Reach) -> Outcome<Round> {
     let round = move || {
         for _ in 0..REPEATS {
             let subject = counters.subject(Uuid::nil(), Uuid::max(), black_box(b"0123456789abcdef"));
-            assert!(counters.hit(subject, reach, &limits, NOW_MS).admitted);
+            let verdict = counters.hit(subject, reach, &limits, NOW_MS);
+            assert!(verdict.admitted);
+            if verdict.unnamed {
+                let name = || Name { limit_by: "ip", identifier: String::new(), route: None, service: None };
+                counters.name(subject, &limits, name);
+            }
         }
     };
     round();

@@ -18,13 +18,14 @@ use tidegate_bench::wire::Wire;
 use tidegate_bench::{Outcome, cpu};
 
 use crate::node::{Node, Size, Store};
-use crate::table::Memory;
+use crate::table::{Memory, Reload};
 
 const USAGE: &str = "\
-usage: tidegate-bench-scale [--quick] [--only PARTS] [--tidegate PROGRAM]
+usage: tidegate-bench-scale [--quick] [--only PARTS] [--rounds N] [--tidegate PROGRAM]
 
   --quick              a tenth of everything
   --only PARTS         of connections,entities,reload (default: all)
+  --rounds N           reloads of each kind, of which the median counts (default: 5)
   --tidegate PROGRAM   the build to measure (default: the one beside this program)
 
 The exit code is 1 when a bound does not hold.";
@@ -37,6 +38,7 @@ struct Options {
     /// Everything is divided by it.
     part: usize,
     only: Option<Vec<String>>,
+    rounds: usize,
 }
 
 fn main() -> Outcome<ExitCode> {
@@ -57,26 +59,37 @@ fn main() -> Outcome<ExitCode> {
     }
     if wanted("reload") {
         let routes = 100_000 / options.part;
-        holds &= reload::whole(&options.program, routes)?.print(&format!("POST /config, {routes} routes"));
-        holds &= reload::single(&options.program, routes)?.print(&format!("a route of {routes}"));
+        let kinds = [format!("POST /config, {routes} routes"), format!("a route of {routes}")];
+        let mut rounds: [Vec<Reload>; 2] = Default::default();
+        for _ in 0..options.rounds {
+            let reloads = [reload::whole(&options.program, routes)?, reload::single(&options.program, routes)?];
+            for ((kind, rounds), reload) in kinds.iter().zip(&mut rounds).zip(reloads) {
+                reload.print(kind);
+                rounds.push(reload);
+            }
+        }
+        for (kind, rounds) in kinds.iter().zip(&rounds) {
+            holds &= table::print_median(kind, rounds);
+        }
     }
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn options() -> Outcome<Option<Options>> {
-    let (mut program, mut part, mut only) = (None, 1, None);
+    let (mut program, mut part, mut only, mut rounds) = (None, 1, None, 5);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n\n{USAGE}"));
         match word.as_str() {
             "--quick" => part = 10,
             "--only" => only = Some(value()?.split(',').map(str::to_owned).collect()),
+            "--rounds" => rounds = value()?.parse::<usize>()?.max(1),
             "--tidegate" => program = Some(PathBuf::from(value()?)),
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("unknown option {other}\n\n{USAGE}").into()),
         }
     }
-    Ok(Some(Options { program: node::program(program)?, part, only }))
+    Ok(Some(Options { program: node::program(program)?, part, only, rounds }))
 }
 
 fn entities(program: &Path, part: usize) -> Outcome<bool> {

@@ -20,6 +20,7 @@ use crate::cluster::transport::connections::Link;
 use crate::cluster::transport::framing;
 use crate::cluster::transport::framing::Failure;
 use crate::cluster::transport::hub::Hub;
+use crate::pace;
 
 /// Transfers that a node serves at once.
 pub const TRANSFERS_MAX: usize = 2;
@@ -97,7 +98,7 @@ async fn give(hub: &Arc<Hub>, link: &Link, mut after: Place, send: &mut SendStre
     let vector = hub.keeper.vector();
     loop {
         let (keeper, vector) = (hub.keeper.clone(), vector.clone());
-        let packed = tokio::task::spawn_blocking(move || pack(&*keeper, vector, after)).await;
+        let packed = pace::aside(move || pack(&*keeper, vector, after)).await;
         let (chunk, next) = packed.map_err(|_| Failure::Broken)?.map_err(|error| {
             tracing::error!(error, "records that cannot be sent to a peer");
             Failure::Broken

@@ -386,9 +386,9 @@ fn failure_10_when_all_counters_are_wanted_the_limit_still_bites() {
     for subject in 0..1_000 {
         assert_eq!(admitted(&counters, subject, &limits, NOW_S, 5), 1);
     }
-    // An hour and a minute later they are gone, two for each that comes.
+    // An hour and a minute later they are gone, up to four for each that comes.
     assert_eq!(admitted(&counters, 9_000, &limits, NOW_S + 3_661, 5), 2);
-    assert_eq!((counters.figures().lines, counters.figures().sketched), (999, 10_000));
+    assert_eq!((counters.figures().lines, counters.figures().sketched), (997, 10_000));
 }
 
 /// CLUSTER.md 2, failure 11: two subjects in one counter, made to meet. Without the key nobody can make any.
@@ -568,6 +568,10 @@ proptest! {
                     let verdict = counters.hit(subject, reach, &limits, now_ms);
                     let (admitted, usage) = plain.hit(subject, reach, &limits, now_ms);
                     prop_assert_eq!((verdict.admitted, &verdict.usage[..]), (admitted, &usage[..]));
+                    // A counter that has its name is decided by the short way.
+                    if verdict.unnamed {
+                        counters.name(subject, &limits, || NAME);
+                    }
                 }
                 Step::Open(key, period) => {
                     plain.open(key, period, 5, now_ms);
@@ -621,6 +625,8 @@ proptest! {
     }
 }
 
+const NAME: Name = Name { limit_by: "ip", identifier: String::new(), route: None, service: None };
+
 #[derive(Clone, Debug)]
 enum Step {
     Clock(i64),
@@ -658,19 +664,4 @@ fn remote() -> impl Strategy<Value = Remote> {
     (0..14_u64, pace.clone(), pace, gate, 0..14_u64).prop_map(|(known, slope_per_ms, resume_per_ms, gate, burst)| {
         Remote { known, slope_per_ms, resume_per_ms, gate, burst, ..REMOTE }
     })
-}
-
-#[test]
-fn an_identifier_of_any_length_is_hashed_alike_behind_its_scopes() {
-    use std::hash::Hasher;
-
-    let (counters, route, service) = (Counters::default(), Uuid::from_u128(1), Uuid::from_u128(2));
-    for length in [0, 1, IDENTIFIER_BYTES, IDENTIFIER_BYTES + 1, 10_000] {
-        let identifier = vec![7; length];
-        let mut hasher = SipHasher13::new_with_key(&counters.key);
-        for part in [route.as_bytes(), service.as_bytes(), &identifier[..]] {
-            hasher.write(part);
-        }
-        assert_eq!(counters.subject(route, service, &identifier), hasher.finish(), "{length}");
-    }
 }

@@ -18,7 +18,7 @@ pub struct Node {
     /// `None`: all of them.
     pub plugins: Option<Vec<String>>,
     pub drain: Drain,
-    /// Most counters of rate limits, one per subject and period; what is not strict about them takes some 90 bytes each.
+    /// Most counters of rate limits, one per subject and period; what is not strict about them takes some 150 bytes each.
     pub limit_counters_max: usize,
 }
 

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::entity::catalog::Catalog;
 use crate::entity::{Change, Kind};
+use crate::pace;
 use crate::store::ledger::merge::{Merge, Step};
 use crate::store::ledger::spans::{self, Taken};
 use crate::store::{Contents, Missed, StoreError};
@@ -342,7 +343,7 @@ impl News {
         match missed {
             Missed::Changes { .. } => Ok(Self::of(missed)),
             Missed::Everything(_) => {
-                let indexing = tokio::task::spawn_blocking(|| Self::of(missed)).await;
+                let indexing = pace::aside(|| Self::of(missed)).await;
                 indexing.map_err(|error| StoreError::Broken(format!("the configuration cannot be indexed: {error}")))
             }
         }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::cluster::core::registers::{Held as There, Registers};
 use crate::entity::catalog::Catalog;
+use crate::pace;
 use crate::store::ledger::held::{Held, News, Regime, World};
 use crate::store::ledger::merge::{Merge, Step};
 use crate::store::ledger::{Ledger, REPLACE_LIMIT, spans, unix_ms};
@@ -154,5 +155,5 @@ async fn aside<T: Send + 'static>(count: usize, work: impl FnOnce() -> T + Send 
     if count <= INLINE_MAX {
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work).await.map_err(|panic| StoreError::Broken(panic.to_string()))
+    pace::aside(work).await.map_err(|panic| StoreError::Broken(panic.to_string()))
 }
