@@ -12,6 +12,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
 use rustix::process::{getpriority_process, setpriority_process};
+use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
 /// A weight of 110 beside a worker's 1,024, by sched(7).
@@ -39,6 +40,12 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
         work()
     })
     .await
+}
+
+/// The same for work that waits in between.
+pub async fn all_aside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
+    let runtime = Handle::current();
+    aside(move || runtime.block_on(work)).await
 }
 
 /// Lets others go first on this thread, for good: only root may take it back. On Linux it is the thread's and not the
@@ -126,6 +133,7 @@ mod tests {
         let nice = || getpriority_process(None).unwrap();
         let before = nice();
         assert_eq!(aside(nice).await.unwrap(), before.max(NICE));
+        assert_eq!(all_aside(async move { nice() }).await.unwrap(), before.max(NICE));
         assert_eq!(nice(), before);
     }
 }

@@ -26,6 +26,7 @@ use crate::admin::schemas;
 use crate::admin::tags;
 use crate::admin::token::Door;
 use crate::admin::wait::Patience;
+use crate::pace;
 
 const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
@@ -163,7 +164,10 @@ impl Api {
         if head.method == Method::GET {
             return self.loader.export(&self.handles, now_s());
         }
-        self.loader.load(&self.handles, media, &head.headers, query, body, now_s()).await
+        let (loader, handles) = (self.loader.clone(), self.handles.clone());
+        let (headers, query) = (head.headers.clone(), query.clone());
+        let load = async move { loader.load(&handles, media, &headers, &query, body, now_s()).await };
+        pace::all_aside(load).await.unwrap_or_else(|panic| reply::unexpected(&panic))
     }
 
     fn set_log_level(&self, level: &str, query: &Query) -> Reply {

@@ -17,7 +17,7 @@ use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
 use crate::admin::query::{Query, is_on};
 use crate::admin::reply::{self, Reply};
-use crate::entity::declarative::{self, Invalid, Loaded};
+use crate::entity::declarative::{self, Loaded};
 use crate::entity::declare::Plugins;
 use crate::entity::write::present;
 use crate::entity::{Doc, Entity};
@@ -81,7 +81,7 @@ impl Loader {
         }
     }
 
-    /// `POST /config`
+    /// `POST /config`. Aside, since a large configuration takes its time at every step.
     pub(crate) async fn load(
         &self,
         handles: &Handles,
@@ -103,25 +103,27 @@ impl Loader {
         if arguments.check_hash && self.hash(&handles.ledger) == hash {
             return reply::empty(StatusCode::NOT_MODIFIED);
         }
-        match checked(submission, handles.plugins.clone(), now_s).await {
-            Ok(Ok(loaded)) => {
+        let checked = match submission {
+            Submission::Document(doc) => declarative::check(doc, &handles.plugins, now_s),
+            Submission::Text(text) => declarative::load(&text, &handles.plugins, now_s),
+        };
+        match checked {
+            Ok(loaded) => {
                 let reply = self.replace(handles, &loaded, hash, now_s).await;
                 pace::release(loaded.checked);
                 reply
             }
-            Ok(Err(invalid)) => reply::json(StatusCode::BAD_REQUEST, &invalid.body(arguments.flatten_errors)),
-            Err(panic) => reply::unexpected(&panic),
+            Err(invalid) => reply::json(StatusCode::BAD_REQUEST, &invalid.body(arguments.flatten_errors)),
         }
     }
 
     async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
         let entities = loaded.entities();
         let hash = if entities.is_empty() { EMPTY_HASH.to_owned() } else { hash };
-        let shown = shown(pace::copies(&entities), handles.plugins.clone(), now_s).await;
+        let shown = reply::created(by_id(&entities, &handles.plugins, now_s));
         match handles.ledger.replace_all(entities).await {
             Ok(revision) => {
                 *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
-                let shown = shown.unwrap_or_else(|panic| reply::unexpected(&panic));
                 reply::with_revision(shown, revision)
             }
             Err(error) => reply::store_failed(&error),
@@ -155,19 +157,6 @@ async fn submission(
     Ok((submission, arguments))
 }
 
-/// Off the runtime's workers: a large configuration takes its time.
-async fn checked(
-    submission: Submission,
-    plugins: Plugins,
-    now_s: i64,
-) -> Result<Result<Loaded, Invalid>, tokio::task::JoinError> {
-    let check = move || match submission {
-        Submission::Document(doc) => declarative::check(doc, &plugins, now_s),
-        Submission::Text(text) => declarative::load(&text, &plugins, now_s),
-    };
-    pace::aside(check).await
-}
-
 fn take_flag(doc: &mut Doc, name: &str) -> bool {
     match doc.remove(name) {
         Some(Value::Bool(flag)) => flag,
@@ -175,16 +164,6 @@ fn take_flag(doc: &mut Doc, name: &str) -> bool {
         Some(Value::Number(number)) => number.as_i64() == Some(1),
         _ => false,
     }
-}
-
-/// The entities as the answer shows them. Off the runtime's workers, as the check before.
-async fn shown(entities: Vec<Arc<Entity>>, plugins: Plugins, now_s: i64) -> Result<Reply, tokio::task::JoinError> {
-    pace::aside(move || {
-        let shown = by_id(&entities, &plugins, now_s);
-        pace::release(entities);
-        reply::created(shown)
-    })
-    .await
 }
 
 /// `{"KIND":{"ID":{…},…},…}`, written one document after the other: all of them as one tree are a hundred times the

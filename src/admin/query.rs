@@ -26,7 +26,7 @@ const OFFSETS: GeneralPurpose = GeneralPurpose::new(
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A decoded query string.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 /// More arguments than anybody needs.
