@@ -5,13 +5,14 @@
 //! their slice: some milliseconds, which a request then waits. So loops over all entities call `step`, which offers the
 //! core before that. Parsing YAML and dropping a snapshot do not, and what a reload costs requests still is in
 //! bench/README.md. The scheduler's idle class lost: under full load a change would never go live. Standing back with all
-//! threads that are not the proxy's lost: what nodes tell each other about limits then waits for any other program.
+//! threads that are not the proxy's lost: what nodes tell each other about limits would wait for any other program.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
 use rustix::process::{getpriority_process, setpriority_process};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
@@ -54,6 +55,11 @@ fn stand_back() {
     if getpriority_process(None).is_ok_and(|nice| nice < NICE) {
         let _ = setpriority_process(None, NICE);
     }
+}
+
+/// What this thread has computed since it began. Unlike time, it does not grow while others have the core.
+pub fn computed() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// One entity was looked at. Costs nothing to speak of; every so often another thread may run before it returns.
@@ -135,5 +141,16 @@ mod tests {
         assert_eq!(aside(nice).await.unwrap(), before.max(NICE));
         assert_eq!(all_aside(async move { nice() }).await.unwrap(), before.max(NICE));
         assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn computing_does_not_grow_while_others_have_the_core() {
+        let before = computed();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(computed() - before < Duration::from_millis(25));
+        let (begun, before) = (Instant::now(), computed());
+        while computed() == before {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the clock of this thread stands still");
+        }
     }
 }

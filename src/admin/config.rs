@@ -22,6 +22,7 @@ use crate::entity::declare::Plugins;
 use crate::entity::write::present;
 use crate::entity::{Doc, Entity};
 use crate::pace;
+use crate::store::StoreError;
 use crate::store::ledger::Ledger;
 
 const EMPTY_HASH: &str = "00000000000000000000000000000000";
@@ -109,25 +110,33 @@ impl Loader {
         };
         match checked {
             Ok(loaded) => {
-                let reply = self.replace(handles, &loaded, hash, now_s).await;
+                let replaced = self.replace(handles, &loaded, hash, now_s).await;
                 pace::release(loaded.checked);
-                reply
+                let (reply, revision) = match replaced {
+                    Ok(replaced) => replaced,
+                    Err(error) => return reply::store_failed(&error),
+                };
+                // Whoever asks this node after the answer finds the change in effect.
+                handles.live.reached(revision).await;
+                reply::with_revision(reply, revision)
             }
             Err(invalid) => reply::json(StatusCode::BAD_REQUEST, &invalid.body(arguments.flatten_errors)),
         }
     }
 
-    async fn replace(&self, handles: &Handles, loaded: &Loaded, hash: String, now_s: i64) -> Reply {
+    async fn replace(
+        &self,
+        handles: &Handles,
+        loaded: &Loaded,
+        hash: String,
+        now_s: i64,
+    ) -> Result<(Reply, Revision), StoreError> {
         let entities = loaded.entities();
         let hash = if entities.is_empty() { EMPTY_HASH.to_owned() } else { hash };
         let shown = reply::created(by_id(&entities, &handles.plugins, now_s));
-        match handles.ledger.replace_all(entities).await {
-            Ok(revision) => {
-                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
-                reply::with_revision(shown, revision)
-            }
-            Err(error) => reply::store_failed(&error),
-        }
+        let revision = handles.ledger.replace_all(entities).await?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, hash));
+        Ok((shown, revision))
     }
 }
 

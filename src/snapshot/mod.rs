@@ -64,13 +64,13 @@ pub struct Live {
     /// What was live before. Only `publish` lets go of these, so that no worker stands still to free a large one.
     /// Holds the last one and those that requests still use.
     retired: Mutex<Vec<Arc<Snapshot>>>,
-    /// The revision that is live and how long it took to build.
+    /// The revision that is live and how much computing its building took.
     announced: watch::Sender<(Revision, Duration)>,
 }
 
 /// The longest that `Live::reached` waits.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Configurations that take longer to build are not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Configurations that take more computing to build are not waited for.
 const UNHURRIED: Duration = Duration::from_millis(100);
 
 /// One worker's view of a `Live`: always the newest. Its clones count references within the worker only: an `Arc`
@@ -112,7 +112,8 @@ impl Live {
         self.now.load_full()
     }
 
-    /// Makes a snapshot the live one, and frees those of before that nobody uses any more. `took`: its building.
+    /// Makes a snapshot the live one, and frees those of before that nobody uses any more. `took`: the computing that its building
+    /// was.
     pub fn publish(&self, snapshot: Arc<Snapshot>, took: Duration) {
         let revision = snapshot.revision;
         let before = self.now.swap(Some(snapshot));
@@ -123,7 +124,7 @@ impl Live {
         self.announced.send_replace((revision, took));
     }
 
-    /// Waits until `revision` or a later one is live. Returns at once when nothing is live yet or building takes so long
+    /// Waits until `revision` or a later one is live. Returns at once when nothing is live yet or building takes so much
     /// that waiting would slow writers down, and after `PATIENCE` in any case.
     pub async fn reached(&self, revision: Revision) {
         let mut announced = self.announced.subscribe();

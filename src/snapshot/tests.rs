@@ -229,6 +229,37 @@ fn readers_see_what_was_published_last() {
     assert!(std::ptr::eq(&*reader.load().unwrap(), &*second) && std::ptr::eq(&*loaded, &*first));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_writer_waits_for_its_revision_but_not_for_a_large_build() {
+    let live = Arc::new(Live::default());
+    let revision = |number| Revision::new(1, number);
+    let publish = |number, took| {
+        let snapshot = Builder::default().build(Vec::new(), revision(number)).0;
+        live.publish(Arc::new(snapshot), took);
+    };
+    let begun = tokio::time::Instant::now();
+    live.reached(revision(1)).await;
+    publish(1, UNHURRIED);
+    live.reached(revision(1)).await;
+    assert_eq!(begun.elapsed(), std::time::Duration::ZERO, "nothing to wait for");
+    let waiting = tokio::spawn({
+        let live = live.clone();
+        async move { live.reached(revision(3)).await }
+    });
+    tokio::task::yield_now().await;
+    publish(2, UNHURRIED);
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    publish(3, UNHURRIED);
+    waiting.await.unwrap();
+    assert_eq!(begun.elapsed(), std::time::Duration::ZERO, "it was told");
+    live.reached(revision(4)).await;
+    assert_eq!(begun.elapsed(), PATIENCE);
+    publish(4, UNHURRIED + std::time::Duration::from_millis(1));
+    live.reached(revision(5)).await;
+    assert_eq!(begun.elapsed(), PATIENCE, "a large configuration is not waited for");
+}
+
 #[test]
 fn old_snapshots_are_freed_by_the_publisher() {
     let live = Live::default();
