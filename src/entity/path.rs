@@ -13,12 +13,23 @@ const REGEX_BYTES: usize = 10 << 20;
 /// Bound of the search cache that each thread may keep per regex; beyond it the engine searches slower, not wrongly.
 const REGEX_CACHE_BYTES: usize = 1 << 20;
 
+/// Whether there is nothing in it to decode and no dot that begins a segment. One pass: looking for `/.` with `contains`
+/// cost a twentieth of a request.
+fn is_plain(path: &str) -> bool {
+    let mut before = b'/';
+    path.bytes().all(|byte| {
+        let is_plain = byte != b'%' && (byte != b'.' || before != b'/');
+        before = byte;
+        is_plain
+    })
+}
+
 /// True when a request for this path (as sent, without its query) is answered 400 `Bad request`: it climbs above the
 /// root, holds a broken escape, or an encoded NUL.
 ///
 /// Kong: its HTTP server decodes `%2f` for this check although the router later does not.
 pub fn refused(path: &str) -> bool {
-    if !path.contains('%') && !path.contains("/.") {
+    if is_plain(path) {
         return false;
     }
     let mut depth = 0_usize;

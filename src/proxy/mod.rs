@@ -49,8 +49,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{oneshot, watch};
-use tokio::task::LocalSet;
 
 use crate::counter::Counters;
 use crate::listen::Traffic;
@@ -247,9 +247,11 @@ type Ready = std::sync::mpsc::Receiver<io::Result<()>>;
 fn start(number: usize, parts: Parts, supplies: Supplies) -> io::Result<(Thread, Ready)> {
     let (tell_ready, ready) = std::sync::mpsc::sync_channel(1);
     let (tell_ended, ended) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
-        runtime.block_on(LocalSet::new().run_until(work(parts, supplies, tell_ready)));
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(work(parts, supplies, tell_ready)),
+            Err(error) => drop(tell_ready.send(Err(error))),
+        }
         let _ = tell_ended.send(());
     })?;
     Ok((Thread { handle, ended }, ready))

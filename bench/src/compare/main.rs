@@ -3,7 +3,9 @@
 //! Each gateway gets one worker on one core; the load and the backend share the other, so that they cannot steal from
 //! what is measured. Rounds are interleaved and ratios are taken round by round, because these machines drift. CPU is
 //! what the kernel charged the gateway's processes, user and system, divided by the requests that were answered. Running
-//! each gateway's rounds in a block lost: a neighbour's build in one block looks like a slower gateway.
+//! each gateway's rounds in a block lost: a neighbour's build in one block looks like a slower gateway. So did one process
+//! for all rounds: where its memory happens to lie makes a process up to a tenth faster or slower than its twin, for as
+//! long as it lives.
 #![allow(clippy::print_stdout)]
 
 mod h2load;
@@ -14,20 +16,20 @@ mod table;
 
 use std::time::Duration;
 
-use tidegate_bench::peer::{self, Gateway, Peer};
+use tidegate_bench::peer::{self, Peer};
 use tidegate_bench::wire::Wire;
 use tidegate_bench::work::{Kind, WORKS, Work};
 use tidegate_bench::{Outcome, cpu};
 
 use crate::options::{Options, USAGE};
 use crate::record::Record;
-use crate::round::Sender;
+use crate::round::{Measured, Sender};
 use crate::table::Row;
 
 /// `None`: not installed here.
 type Finder = fn() -> Option<Peer>;
 
-/// Before the first round, each gateway is warmed up for this share of a measurement.
+/// Each gateway is started anew for each round, and warmed up for this share of a measurement.
 const WARM_UP: f64 = 0.5;
 /// What is sent for percentiles, as a share of what nginx can answer.
 const SHARE: f64 = 0.5;
@@ -88,23 +90,23 @@ fn compare(work: &Work, peers: &[Peer], options: &Options, record: &mut Record) 
     }
     let mut wire = Wire::open(work.answer_len)?;
     let sender = Sender { work, requests: work.requests(), h2load: h2load.as_deref() };
-    let mut running = Vec::new();
-    for peer in peers {
-        match start(peer, &sender, options.lasts.mul_f64(WARM_UP), &mut wire) {
-            Ok((gateway, rps)) => running.push((peer, gateway, rps)),
-            Err(error) => println!("{} is left out: {error}", peer.name),
-        }
-    }
-    let rate = running.first().map(|(_, _, rps)| (rps * SHARE).round());
-    let mut rows: Vec<Row<'_>> =
-        running.iter().map(|(peer, ..)| Row { name: &peer.name, rounds: Vec::new() }).collect();
+    let mut entrants: Vec<_> = peers.iter().map(|peer| (peer, Row { name: &peer.name, rounds: Vec::new() })).collect();
+    let mut rate = None;
     for round in 0..options.rounds {
-        for (row, (peer, gateway, _)) in rows.iter_mut().zip(&running) {
-            let measured = sender.measure(gateway, rate, options.lasts, &mut wire)?;
-            record.measured(work.name, &peer.name, round, rate, &measured)?;
-            row.rounds.push(measured);
+        let mut going = Vec::new();
+        for (peer, mut row) in entrants {
+            match play(peer, &sender, &mut rate, options.lasts, &mut wire) {
+                Ok(measured) => {
+                    record.measured(work.name, &peer.name, round, rate, &measured)?;
+                    row.rounds.push(measured);
+                    going.push((peer, row));
+                }
+                Err(error) => println!("{} is left out: {error}", peer.name),
+            }
         }
+        entrants = going;
     }
+    let rows: Vec<_> = entrants.into_iter().map(|(_, row)| row).collect();
     println!(
         "percentiles at {:.0} requests/s; load and backend: {:.1} us/req",
         rate.unwrap_or_default(),
@@ -114,14 +116,21 @@ fn compare(work: &Work, peers: &[Peer], options: &Options, record: &mut Record) 
     Ok(())
 }
 
-/// Starts and warms up; the requests per second of the warm-up beside it.
-fn start(peer: &Peer, sender: &Sender<'_>, lasts: Duration, wire: &mut Wire) -> Outcome<(Gateway, f64)> {
+/// Starts, warms up and measures. The first warm-up of all tells the rate for percentiles.
+fn play(
+    peer: &Peer,
+    sender: &Sender<'_>,
+    rate: &mut Option<f64>,
+    lasts: Duration,
+    wire: &mut Wire,
+) -> Outcome<Measured> {
     let gateway = peer.start(sender.work, wire)?;
-    let done = sender.send(&gateway, None, lasts, wire)?;
+    let done = sender.send(&gateway, None, lasts.mul_f64(WARM_UP), wire)?;
     if done.failed > 0 || done.answered == 0 {
         return Err(format!("{} requests failed in the warm-up, {} did not", done.failed, done.answered).into());
     }
-    Ok((gateway, done.answered as f64 / done.seconds))
+    let rate = *rate.get_or_insert((done.answered as f64 / done.seconds * SHARE).round());
+    sender.measure(&gateway, rate, lasts, wire)
 }
 
 fn load_us(rows: &[Row<'_>]) -> f64 {

@@ -14,7 +14,7 @@ use crate::h2load;
 const STREAMS: usize = 4;
 
 /// What a round came to.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Measured {
     /// User and system time of the gateway per answered request, as fast as it goes.
     pub cpu_us: f64,
@@ -58,29 +58,23 @@ impl Sender<'_> {
         wire.send(&load)
     }
 
-    /// One round; without a rate, the half of it at a fixed rate is left out.
-    pub fn measure(&self, gateway: &Gateway, rate: Option<f64>, lasts: Duration, wire: &mut Wire) -> Outcome<Measured> {
+    /// One round: as fast as it goes, and then at `rate` a second.
+    pub fn measure(&self, gateway: &Gateway, rate: f64, lasts: Duration, wire: &mut Wire) -> Outcome<Measured> {
         let (before, own_before) = (gateway.cpu_us(), cpu::spent_us(std::process::id()));
         let done = self.send(gateway, None, lasts, wire)?;
         let (spent, own) = (gateway.cpu_us() - before, cpu::spent_us(std::process::id()) - own_before);
-        let mut measured = Measured {
+        let (before, own) = (gateway.cpu_us(), own / done.answered as f64);
+        let paced = self.send(gateway, Some(rate), lasts, wire)?;
+        Ok(Measured {
             cpu_us: spent / done.answered as f64,
             rps: done.answered as f64 / done.seconds,
-            load_us: own / done.answered as f64,
-            answered: done.answered,
-            failed: done.failed,
-            ..Measured::default()
-        };
-        if rate.is_some() {
-            let before = gateway.cpu_us();
-            let paced = self.send(gateway, rate, lasts, wire)?;
-            measured.paced_cpu_us = (gateway.cpu_us() - before) / paced.answered as f64;
-            measured.p50_us = paced.percentile_us(0.50);
-            measured.p99_us = paced.percentile_us(0.99);
-            measured.answered += paced.answered;
-            measured.failed += paced.failed;
-        }
-        measured.resident_kb = gateway.resident_kb();
-        Ok(measured)
+            load_us: own,
+            p50_us: paced.percentile_us(0.50),
+            p99_us: paced.percentile_us(0.99),
+            paced_cpu_us: (gateway.cpu_us() - before) / paced.answered as f64,
+            resident_kb: gateway.resident_kb(),
+            answered: done.answered + paced.answered,
+            failed: done.failed + paced.failed,
+        })
     }
 }

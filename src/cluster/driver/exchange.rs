@@ -26,8 +26,6 @@ use crate::cluster::driver::strict;
 use crate::cluster::transport::{Event, Mesh};
 use crate::counter::Counters;
 
-/// Counters that change faster than this share a look.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// How often clocks, round trips and the dead are looked at.
 const MEASURE: Duration = Duration::from_secs(1);
 /// Frames taken in before the core is asked for what to do.
@@ -68,6 +66,8 @@ pub struct Task {
     /// How a write of what strict limits promised went.
     kept: (mpsc::Sender<rights::Input>, mpsc::Receiver<rights::Input>),
     looked: Instant,
+    /// Somebody roused this task since it looked.
+    roused: bool,
     measure_at: Instant,
 }
 
@@ -148,6 +148,7 @@ impl Task {
             skewed: false,
             kept,
             looked: now,
+            roused: false,
             measure_at: now,
         }
     }
@@ -169,11 +170,7 @@ impl Task {
                     }
                 }
                 Some((peer, sample)) = inputs.samples.recv() => self.sample(&peer, sample),
-                () = roused.notified() => {
-                    // Others that are counted just after share the look.
-                    tokio::time::sleep_until(self.looked + LOOK_PAUSE).await;
-                    self.look();
-                }
+                () = roused.notified() => self.roused = true,
                 Ok(()) = self.strict.said.changed() => {
                     let said = self.strict.said.borrow_and_update().clone();
                     self.in_use = said.as_ref().is_some_and(|(_, in_use)| *in_use);
@@ -190,7 +187,8 @@ impl Task {
                 self.measure();
             }
             let strict_ms = self.exchange.rights(|rights| rights.wake_ms(self.exchange.now()));
-            if self.due() <= self.exchange.now_ms() || strict_ms <= self.exchange.now().mono_ms {
+            let is_roused = self.roused && self.look_at() <= Instant::now();
+            if is_roused || self.due() <= self.exchange.now_ms() || strict_ms <= self.exchange.now().mono_ms {
                 self.look();
             }
         }
@@ -201,7 +199,13 @@ impl Task {
         let due = Duration::from_millis(self.due().saturating_sub(self.exchange.now_ms()));
         let now = self.exchange.now();
         let strict_ms = self.exchange.rights(|rights| rights.wake_ms(now)).saturating_sub(now.mono_ms);
-        due.min(Duration::from_millis(strict_ms)).min(self.measure_at.saturating_duration_since(Instant::now()))
+        let at = if self.roused { self.measure_at.min(self.look_at()) } else { self.measure_at };
+        due.min(Duration::from_millis(strict_ms)).min(at.saturating_duration_since(Instant::now()))
+    }
+
+    /// When a hit is looked at: those that are counted just after it share the look.
+    fn look_at(&self) -> Instant {
+        self.looked + Duration::from_millis(self.exchange.tally(|tally| tally.pause_ms()))
     }
 
     /// When the core wants to be asked, in cluster time.
@@ -210,7 +214,7 @@ impl Task {
     }
 
     fn look(&mut self) {
-        self.looked = Instant::now();
+        (self.looked, self.roused) = (Instant::now(), false);
         let outputs = self.exchange.tally(|tally| tally.poll(self.exchange.now_ms()));
         outputs.into_iter().for_each(|output| self.perform(output));
         let outputs = self.exchange.rights(|rights| rights.poll(self.exchange.now()));

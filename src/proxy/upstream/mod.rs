@@ -195,8 +195,8 @@ impl Upstreams {
         })
     }
 
-    /// Sends, trying again as `kong/proxy.md` §7.1 says. Call it in a `LocalSet`: names are renewed, and idle
-    /// connections closed, by local tasks.
+    /// Sends, trying again as `kong/proxy.md` §7.1 says. Call it where tasks of this thread can be spawned:
+    /// by such, names are renewed and idle connections closed.
     ///
     /// The future does all the work of its connection; dropping it, or the body of the reply, closes that.
     pub async fn send(&self, origin: &Origin, outgoing: Outgoing) -> Result<Reply, Failure> {

@@ -34,7 +34,7 @@ use crate::counter::{Counters, Cursor, Handle, Period, Reach, Reading, Window};
 
 /// Counters with slots of peers, or hits of late, that are followed at once.
 pub const TRACKED_MAX: usize = 65_536;
-/// Pause between two urgent words to peers, and between two looks at counters that are being hit.
+/// Pause between two urgent words to peers, and between two looks at counters that are being hit, where there are peers.
 const URGENT_MS: u64 = 5;
 /// A counter is looked at so often for so long after its last hit.
 const HOT_MS: u64 = 200;
@@ -230,11 +230,17 @@ impl Tally {
         outputs
     }
 
+    /// Between two looks at counters that are being hit. A node that knows of nobody has nothing to tell and nothing to
+    /// forecast, and leaves its cores to requests.
+    pub fn pause_ms(&self) -> u64 {
+        if self.sources.members() == 0 { SWEEP_MS } else { URGENT_MS }
+    }
+
     /// When `poll` is due, at the latest.
     pub fn wake_ms(&self) -> u64 {
         let mut wake_ms = u64::MAX;
         if !self.hot.is_empty() || self.catches_up() {
-            wake_ms = self.looked_ms + URGENT_MS;
+            wake_ms = self.looked_ms + self.pause_ms();
         }
         for period in 0..6 {
             if self.has_batch(period) {
@@ -249,7 +255,7 @@ impl Tally {
             wake_ms = wake_ms.min(self.swept_ms + SWEEP_MS);
         }
         // What was hit since the last look is told within this time; without a hit nothing has to be looked at.
-        if self.counters.doze() { wake_ms } else { wake_ms.min(self.looked_ms + URGENT_MS) }
+        if self.counters.doze() { wake_ms } else { wake_ms.min(self.looked_ms + self.pause_ms()) }
     }
 
     fn connected(&mut self, peer: String, incarnation: u64, now_ms: u64) {
