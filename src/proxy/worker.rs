@@ -26,6 +26,7 @@ use crate::proxy::calendar::Calendar;
 use crate::proxy::client_address::RealIp;
 use crate::proxy::connection::{self, Local};
 use crate::proxy::greeting;
+use crate::proxy::lean::buffer::Shelf;
 use crate::proxy::origins::Origins;
 use crate::proxy::reply::Marks;
 use crate::proxy::request_id::RequestIds;
@@ -48,6 +49,8 @@ pub struct Worker {
     pub real_ip: RealIp,
     pub counters: Arc<Counters>,
     pub traffic: Arc<Traffic>,
+    /// For bodies on the lean path.
+    pub shelf: Shelf,
     pub upstreams: Upstreams,
     pub origins: Origins,
     pub ids: RequestIds,
@@ -115,6 +118,7 @@ impl Worker {
                 recursive: options.real_ip_recursive,
                 from_proxy_protocol: options.real_ip_from_proxy_protocol,
             },
+            shelf: Shelf::default(),
             upstreams: Upstreams::sharing(&options.upstream, names)?,
             http1: connection::http1(options.patience),
             options,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::listen::handover::Handover;
+use crate::proxy::body::REPLAY_BYTES;
 use crate::proxy::connection::Connection;
 use crate::proxy::lean::buffer::Buffer;
 use crate::proxy::lean::deadline::Deadline;
@@ -21,6 +22,8 @@ use crate::proxy::wire::Wire;
 const ROOM_BYTES: usize = 2 * 1024;
 /// A longer head is left to the general path. Also what is read ahead while an answer is waited for.
 const HEAD_BYTES: usize = 8 * 1024;
+/// A body up to here is taken out together with the buffer that its head came in.
+const SMALL_BODY_BYTES: usize = 4 * 1024;
 /// What an output buffer keeps between two exchanges.
 const KEPT_BYTES: usize = 16 * 1024;
 
@@ -131,7 +134,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if length == 0 {
             return Ok(Buffer::default());
         }
-        self.input.make_room(length);
+        if length <= SMALL_BODY_BYTES {
+            self.input.make_room(length);
+        } else {
+            // One byte more than may come: a read that leaves room tells that nothing is left, without another one.
+            let mut roomy = self.connection.worker.shelf.take(REPLAY_BYTES + 1);
+            roomy.push(self.input.filled());
+            self.input = roomy;
+        }
         let patience = self.connection.worker.options.patience.body;
         while self.input.len() < length {
             self.deadline.set(Instant::now() + patience);
@@ -153,7 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Takes the memory of a body that has been sent.
     pub fn recycle(&mut self, mut body: Buffer) {
-        if self.input.is_empty() && !body.is_empty() {
+        if body.len() > SMALL_BODY_BYTES {
+            self.connection.worker.shelf.give(body);
+        } else if self.input.is_empty() && !body.is_empty() {
             body.consume(body.len());
             self.input = body;
         }
