@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tidegate_proto::frame::Frame;
+use tidegate_proto::frame::{Frame, Group};
 use uuid::Uuid;
 
 use super::*;
-use crate::counter::{Limit, Options as CounterOptions};
+use crate::counter::{Limit, Options as CounterOptions, Period};
 
 const NOW_MS: u64 = 1_764_000_000_000;
 
