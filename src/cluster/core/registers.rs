@@ -189,6 +189,10 @@ impl Registers {
 
     /// Forgets tombstones that are older than `TOMBSTONE_AGE_MS` or too many, and names them, for the disk to follow.
     pub fn forget(&mut self, unix_ms: u64) -> Vec<(String, [u8; 16])> {
+        // Where nothing was deleted, looking for it among 100,000 entities would keep a core from requests for 4 ms.
+        if self.tombstones == 0 {
+            return Vec::new();
+        }
         let mut horizon = time_of(unix_ms.saturating_sub(TOMBSTONE_AGE_MS));
         if self.tombstones > TOMBSTONES_MAX {
             let mut times: Vec<u64> = self.gone().map(|entry| entry.time).collect();
