@@ -92,7 +92,7 @@ impl Loader {
         body: Bytes,
         now_s: i64,
     ) -> Reply {
-        let Ok(_turn) = self.turn.try_lock() else { return busy() };
+        let Ok(turn) = self.turn.try_lock() else { return busy() };
         let (submission, arguments) = match submission(media, headers, query, body).await {
             Ok(found) => found,
             Err(reply) => return reply,
@@ -116,6 +116,8 @@ impl Loader {
                     Ok(replaced) => replaced,
                     Err(error) => return reply::store_failed(&error),
                 };
+                // The next may come while this one is awaited.
+                drop(turn);
                 // Whoever asks this node after the answer finds the change in effect.
                 handles.live.reached(revision).await;
                 reply::with_revision(reply, revision)
