@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::listen::handover::Handover;
-use crate::proxy::body::REPLAY_BYTES;
 use crate::proxy::connection::Connection;
 use crate::proxy::lean::buffer::Buffer;
 use crate::proxy::lean::deadline::Deadline;
@@ -138,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.input.make_room(length);
         } else {
             // One byte more than may come: a read that leaves room tells that nothing is left, without another one.
-            let mut roomy = self.connection.worker.shelf.take(REPLAY_BYTES + 1);
+            let mut roomy = self.connection.worker.shelf.take(length + 1);
             roomy.push(self.input.filled());
             self.input = roomy;
         }

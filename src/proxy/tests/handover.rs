@@ -66,6 +66,24 @@ fn plain_requests_stay() {
 }
 
 #[test]
+fn bodies_of_any_size_leave_what_was_pipelined_behind_them() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let mut client = gateway.connect();
+    for (round, length) in [1, 4_096, 4_097, 9_000, 65_536, 5_000].into_iter().enumerate() {
+        let body: String = (0..length).map(|at| char::from(b'a' + ((at + round) % 26) as u8)).collect();
+        let head = format!("POST /{length} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        client.send(format!("{head}{body}{GET}").as_bytes());
+        assert_eq!((client.answer("POST").text(), client.answer("GET").text()), ("hello", "hello"), "{length}");
+        let seen = backend.seen();
+        let [.., post, get] = &seen[..] else { panic!("{length}: two were asked") };
+        assert!(post.line().contains(&format!("/{length} ")) && post.body == body.as_bytes(), "{length}");
+        assert!(get.body.is_empty(), "{length}");
+    }
+    assert_eq!(Handover::ALL.map(|handover| gateway.traffic.handovers.count(handover)), [0; 7]);
+}
+
+#[test]
 fn a_connection_without_the_lean_path_is_served_all_the_same() {
     let backend = Backend::saying(HELLO);
     let gateway = Gateway::with(backend.address, json!({}), json!({}), |options| options.lean = false);
