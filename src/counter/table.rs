@@ -5,12 +5,12 @@
 //! read main memory once, in the line, and not first in the index. Homes lie in the first part of the shard, which
 //! doubles as it fills up: a few counters take little memory, and those that were there before are found by the index.
 //! There are twice as many lines as counters may be kept, so that homes are free also when the table is full, and homes
-//! double early, so that few keys come before the last time. (As many lines as counters lost: of a million keys 42 of 100 were
-//! at home, now 79, and each of the others reads two lines or three of memory before its own.)
+//! double early, so that few keys come before the last time. (As many lines as counters lost: of a million keys 42 of
+//! 100 were at home, now 79, and each of the others reads two lines or three of memory before its own.)
 //!
-//! Memory is bounded: lines are made in chunks and blocks when first needed, and used again from then on. When as many counters are
-//! kept as may be, a new key gets the line of a window that ended, else of the least full one of a sample; of one that is half
-//! full never, so that a flood of keys pushes out mostly itself and frees nobody who is near the limit. When
+//! Memory is bounded: lines are made in chunks and blocks when first needed, and used again from then on. When as many
+//! counters are kept as may be, a new key gets the line of a window that ended, else of the least full one of a sample;
+//! of one that is half full never, so that a flood of keys pushes out mostly itself and frees nobody who is near the limit. When
 //! the sample holds none but such, there is no place, and the sketch decides. (The oldest goes first lost: a flood is
 //! younger than those it wants to push out.)
 //!

@@ -112,8 +112,8 @@ impl Live {
         self.now.load_full()
     }
 
-    /// Makes a snapshot the live one, and frees those of before that nobody uses any more. `took`: the computing that its building
-    /// was.
+    /// Makes a snapshot the live one, and frees those of before that nobody uses any more. `took`: what building it
+    /// computed.
     pub fn publish(&self, snapshot: Arc<Snapshot>, took: Duration) {
         let revision = snapshot.revision;
         let before = self.now.swap(Some(snapshot));

@@ -155,3 +155,19 @@ fn a_peer_that_asks_again_and_again_is_answered_once_for_each_connection() {
         assert_eq!(answers, 1, "incarnation {incarnation}");
     }
 }
+
+#[test]
+fn who_knows_nobody_looks_seldom_until_somebody_comes() {
+    let counters = Arc::new(Counters::new(CounterOptions { capacity: 1_000, key: [7; 16] }));
+    let me = Me { node_id: "a".to_owned(), incarnation: 1 };
+    let options = Options { budget_per_s: 1 << 20, partition: Partition::Share };
+    let mut tally = Tally::new(me, counters.clone(), options, NOW_MS);
+    let limits = [Limit { period: Period::Minute, limit: 1_000.0 }];
+    let subject = counters.subject(Uuid::nil(), Uuid::nil(), b"x");
+    counters.hit(subject, Reach::Cluster, &limits, NOW_MS);
+    assert_eq!(tally.wake_ms(), NOW_MS + SWEEP_MS);
+    tally.poll(NOW_MS + SWEEP_MS);
+    assert_eq!(tally.wake_ms(), NOW_MS + 2 * SWEEP_MS, "it was hit lately");
+    tally.on(Input::Connected { peer: "b".to_owned(), incarnation: 1 }, NOW_MS + SWEEP_MS + 1);
+    assert!(tally.wake_ms() <= NOW_MS + SWEEP_MS + URGENT_MS, "the peer is told at once");
+}
