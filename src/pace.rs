@@ -75,7 +75,7 @@ pub fn step() {
 
 /// Offers the core when it is time. Where others take it for long, it is kept as long before the next offer: half of it is
 /// for the change, or it would take minutes on a machine that has no time left.
-fn offer() {
+pub fn offer() {
     let now = Instant::now();
     if DUE.get().is_some_and(|due| now < due) {
         return;

@@ -32,6 +32,7 @@ use crate::admin::stall::Unstalled;
 use crate::listen::access_log::{AccessLog, Line};
 use crate::listen::bind::{self, Address};
 use crate::listen::tls::Certificates;
+use crate::pace;
 
 /// For a pause after the kernel refused a connection, so that being out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -274,6 +275,7 @@ async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error:
         } else {
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
+            pace::offer();
         }
     }
     Ok(if all.is_empty() { first } else { all.freeze() })

@@ -164,11 +164,11 @@ impl Table {
         found
     }
 
-    /// Frees what ended among the next `lines_max` lines, used or not; goes around.
+    /// Frees what ended among the next `lines_max` lines, used or not; goes around once, back to the shard it began in.
     pub(crate) fn expire(&self, cursor: &mut Cursor, now_ms: u64, lines_max: usize) {
-        let mut left = lines_max;
+        let (mut left, mut shards) = (lines_max, self.shards.len() + 1);
         let mut number = cursor.line.unwrap_or(0);
-        while left > 0 {
+        while left > 0 && shards > 0 {
             let shard = &self.shards[(number >> 24) as usize % self.shards.len()];
             let mut keeper = shard.lock();
             let (first, count) = (number & 0xff_ffff, left.min(CHUNK) as u32);
@@ -176,12 +176,13 @@ impl Table {
             for line in first..end {
                 self.expire_line(shard, &mut keeper, line, now_ms);
             }
-            // A shard that is empty costs one too, so that a round over nothing ends.
-            left -= (end.saturating_sub(first).max(1) as usize).min(left);
-            number = match end {
-                end if end < keeper.used => (number >> 24 << 24) | end,
-                _ => (((number >> 24) + 1) % (self.shards.len() as u32)) << 24,
-            };
+            left -= end.saturating_sub(first) as usize;
+            if end < keeper.used {
+                number = (number >> 24 << 24) | end;
+            } else {
+                number = (((number >> 24) + 1) % (self.shards.len() as u32)) << 24;
+                shards -= 1;
+            }
         }
         cursor.line = Some(number);
     }

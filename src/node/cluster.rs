@@ -41,8 +41,8 @@ const POLL_SPREAD_MS: u128 = 10_000;
 /// How often a node looks whether it is one of the pollers.
 const PACE: Duration = Duration::from_secs(1);
 /// How often a node without a mesh looks for counters of windows that ended, and at how many.
-const EXPIRE: Duration = Duration::from_secs(1);
-const EXPIRE_LINES: usize = 1 << 16;
+const EXPIRE: Duration = Duration::from_millis(100);
+const EXPIRE_LINES: usize = 1 << 13;
 /// Bytes of counts that this node may send in a second, to all peers together.
 const COUNTS_PER_S: u64 = 1_000_000;
 /// How long looking up `cluster_advertise` may take.
