@@ -19,6 +19,7 @@ use crate::plugin::{Exchange, Plugin, Step};
 pub struct Chain {
     slots: Box<[Slot]>,
     body_wanted: usize,
+    filters: bool,
 }
 
 /// A plugin instance that is ready to run.
@@ -72,13 +73,20 @@ impl Chain {
 
     /// From slots that are already in order.
     pub(crate) fn new(slots: Vec<Slot>) -> Self {
-        let body_wanted = slots.iter().map(Slot::body_wanted).max().unwrap_or_default();
-        Self { slots: slots.into_boxed_slice(), body_wanted }
+        let instances = || slots.iter().flat_map(Slot::instances).map(|instance| &instance.plugin);
+        let body_wanted = instances().map(|plugin| plugin.body_wanted()).max().unwrap_or_default();
+        let filters = instances().any(|plugin| plugin.header_filter().is_some());
+        Self { slots: slots.into_boxed_slice(), body_wanted, filters }
     }
 
     /// No plugin can run.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Whether any instance of this chain looks at heads of responses.
+    pub fn filters(&self) -> bool {
+        self.filters
     }
 
     /// The most bytes of request body that any instance of this chain wants to see; 0: none.
@@ -104,8 +112,9 @@ impl Chain {
 
     /// Runs `header_filter` of what `run` collected in this chain.
     pub fn header_filter(&self, run: &Run, exchange: &mut Exchange<'_>, status: StatusCode, headers: &mut HeaderMap) {
-        for instance in run.picks.iter().filter_map(|pick| self.instance(*pick)) {
-            instance.plugin.header_filter(exchange, status, headers);
+        let instances = run.picks.iter().filter_map(|pick| self.instance(*pick));
+        for filter in instances.filter_map(|instance| instance.plugin.header_filter()) {
+            filter.filter(exchange, status, headers);
         }
     }
 
@@ -144,10 +153,11 @@ impl Slot {
         Some((Of::Base, self.base.as_deref()?))
     }
 
-    fn body_wanted(&self) -> usize {
+    /// All that it may run.
+    fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         let consumers = self.consumers.iter().flat_map(|all| &all.0);
         let scoped = self.nearer.0.iter().chain(consumers).map(|(_, instance)| instance);
-        scoped.chain(&self.base).map(|instance| instance.plugin.body_wanted()).max().unwrap_or_default()
+        scoped.chain(&self.base)
     }
 
     fn same(&self, other: &Slot) -> bool {

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod directory;
 pub mod given;
 pub mod key_auth;
+pub mod name;
 pub mod number;
 pub mod rate_limiting;
 pub mod roster;
@@ -29,6 +30,7 @@ use crate::counter::Counters;
 use crate::entity::Doc;
 use crate::entity::declare::{PluginDeclaration, Plugins};
 use crate::plugin::directory::{CredentialRef, Directory, Principal};
+use crate::plugin::name::Name;
 
 /// A built instance.
 pub trait Plugin: Send + Sync {
@@ -38,9 +40,9 @@ pub trait Plugin: Send + Sync {
         Step::Continue
     }
 
-    /// Sees the response's head on its way to the client, whoever made it. The request's headers may be gone by then.
-    fn header_filter(&self, exchange: &mut Exchange<'_>, status: StatusCode, headers: &mut HeaderMap) {
-        let _ = (exchange, status, headers);
+    /// What sees the heads of responses; `None`: nothing of this plugin's.
+    fn header_filter(&self) -> Option<&dyn HeaderFilter> {
+        None
     }
 
     /// The most bytes of request body that `access` wants to see in `Exchange::body`; 0: none. A longer body is
@@ -48,6 +50,12 @@ pub trait Plugin: Send + Sync {
     fn body_wanted(&self) -> usize {
         0
     }
+}
+
+/// The phase of a response's head.
+pub trait HeaderFilter {
+    /// Sees it on its way to the client, whoever made it. The request's headers may be gone by then.
+    fn filter(&self, exchange: &mut Exchange<'_>, status: StatusCode, headers: &mut HeaderMap);
 }
 
 /// What a phase returned.
@@ -93,7 +101,7 @@ pub struct Exchange<'a> {
     /// The anonymous consumer has none.
     pub credential: Option<CredentialRef>,
     /// Headers that any response to the client gets, proxied or not. In order: each replaces what has its name.
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    pub response_headers: Vec<(&'static Name, HeaderValue)>,
     pub directory: &'a Directory,
     pub counters: &'a Counters,
 }

@@ -56,13 +56,11 @@ pub fn admit(head: &Parts) -> Result<Host, Refusal> {
     if line_bytes(head) > LINE_BYTES {
         return Err(Refusal::UriTooLong);
     }
-    measure(&head.headers)?;
+    let coded_oddly = survey(&head.headers)?;
     if matches!(head.method, Method::TRACE | Method::CONNECT) {
         return Err(Refusal::MethodNotAllowed);
     }
-    // Chunks are taken off here and a coding below them would go up unnamed, so a body in any other is refused.
-    if head.headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
+    if coded_oddly {
         return Err(Refusal::BadRequest);
     }
     let host = host(head)?;
@@ -81,13 +79,16 @@ fn line_bytes(head: &Parts) -> usize {
     head.method.as_str().len() + authority + target + " HTTP/1.1\r\n".len()
 }
 
-fn measure(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut left = HEAD_BYTES;
+/// Measures the lines. True when the body is coded in another way than in chunks: those are taken off here, and a coding
+/// below them would go up unnamed.
+fn survey(headers: &HeaderMap) -> Result<bool, Refusal> {
+    let (mut left, mut coded_oddly) = (HEAD_BYTES, false);
     for (name, value) in headers {
         let line = name.as_str().len() + value.len() + ": \r\n".len();
         left = left.checked_sub(line).filter(|_| line <= LINE_BYTES).ok_or(Refusal::HeadTooLarge)?;
+        coded_oddly |= *name == TRANSFER_ENCODING && !value.as_bytes().eq_ignore_ascii_case(b"chunked");
     }
-    Ok(())
+    Ok(coded_oddly)
 }
 
 /// A host in the target wins over the header, as RFC 9112 and RFC 9113 want.

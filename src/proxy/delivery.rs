@@ -38,7 +38,7 @@ pub fn reply(
     plan: Option<&Plan>,
     reply: Reply,
     switch: Option<OnUpgrade>,
-    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+    filter: impl FnOnce(StatusCode, &mut HeaderMap, &mut Gained<'_>),
 ) -> Response<AnswerBody> {
     let Reply { response, timing } = reply;
     let (mut head, body) = response.into_parts();
@@ -56,7 +56,7 @@ pub fn pass<'a>(
     turn: &'a Turn,
     head: &mut Parts,
     timing: &Timing,
-    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+    filter: impl FnOnce(StatusCode, &mut HeaderMap, &mut Gained<'_>),
     gained: &mut Gained<'a>,
 ) -> Passage {
     let worker = &turn.connection.worker;
@@ -64,7 +64,7 @@ pub fn pass<'a>(
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     hop::strip_response(&mut head.headers, switched, turn.wishes.trailers);
     let passage = reply::disarm(&mut head.headers, worker.options.allow_fly_replay);
-    filter(head.status, &mut head.headers);
+    filter(head.status, &mut head.headers, gained);
     reply::name_charset(head.status, &mut head.headers);
     let passed = Passed { version, started: turn.started, timing, status: Some(head.status) };
     reply::mark_proxied(gained, &head.headers, &worker.options.response_headers, &worker.marks, &passed);
@@ -76,7 +76,7 @@ pub fn made(
     turn: Turn,
     plan: Option<&Plan>,
     made: Made,
-    filter: impl FnOnce(StatusCode, &mut HeaderMap),
+    filter: impl FnOnce(StatusCode, &mut HeaderMap, &mut Gained<'_>),
 ) -> Response<AnswerBody> {
     let (head, body) = make(&turn, made, filter);
     let source = if turn.head_only { Source::Empty } else { Source::Whole(Some(body)) };
@@ -84,13 +84,17 @@ pub fn made(
 }
 
 /// The head, but for what all answers wear, and the body of an answer of the gateway's own.
-pub fn make(turn: &Turn, made: Made, filter: impl FnOnce(StatusCode, &mut HeaderMap)) -> (Parts, Bytes) {
+pub fn make(
+    turn: &Turn,
+    made: Made,
+    filter: impl FnOnce(StatusCode, &mut HeaderMap, &mut Gained<'_>),
+) -> (Parts, Bytes) {
     let worker = &turn.connection.worker;
     let (status, timing, closes) = (made.status, made.timing, made.closes());
     let default_type = &worker.options.error_default_type;
     let (mut headers, body) = made.render(&turn.asked, default_type, turn.is_grpc(), &turn.id);
-    filter(status, &mut headers);
     let (on, mut gained) = (&worker.options.response_headers, Gained::default());
+    filter(status, &mut headers, &mut gained);
     match &timing {
         Some(timing) => {
             let passed = Passed { version: Version::HTTP_11, started: turn.started, timing, status: None };

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderValue};
 
+use crate::plugin::name::Name;
 use crate::proxy::gained::{Gained, Value, listed};
 use crate::proxy::hop::Wishes;
 use crate::proxy::names::{
-    CONNECTION, Name, REQUEST_ID, TE, UPGRADE, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PATH,
-    X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP,
+    CONNECTION, REQUEST_ID, TE, UPGRADE, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PATH, X_FORWARDED_PORT,
+    X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP,
 };
 use crate::proxy::request_id::RequestId;
 

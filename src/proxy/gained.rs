@@ -7,7 +7,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::proxy::names::Name;
+use crate::plugin::name::Name;
 
 /// As many as a request gains when nothing is special about it.
 const USUAL: usize = 12;
@@ -69,6 +69,15 @@ impl<'a> Gained<'a> {
     pub fn set(&mut self, name: &'static Name, value: Value<'a>) {
         self.marks |= name.mark;
         self.lines.push((name, value));
+    }
+
+    /// The same for names that may be set again: the last counts.
+    pub fn put(&mut self, name: &'static Name, value: Value<'a>) {
+        let may_stand = self.marks & name.mark != 0;
+        match self.lines.iter_mut().find(|(own, _)| may_stand && own.header == name.header) {
+            Some((_, standing)) => *standing = value,
+            None => self.set(name, value),
+        }
     }
 
     /// Whether what the message has under this name is gone. `mark`: the name's.

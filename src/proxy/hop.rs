@@ -76,7 +76,7 @@ fn strip(headers: &mut HeaderMap, mut gone: Gone) {
     if gone.contains(&CONNECTION) {
         gone.extend(named_by_connection(headers));
     }
-    for name in gone {
+    for name in &gone {
         headers.remove(name);
     }
 }

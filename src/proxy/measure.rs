@@ -16,7 +16,7 @@ use crate::proxy::hop;
 use crate::proxy::lean::fit::fit;
 use crate::proxy::lean::head::{self, Found, Headers, RequestHead};
 use crate::proxy::request_id::RequestId;
-use crate::proxy::upstream_path::{self, Request};
+use crate::proxy::upstream_path::{self, Request, Target};
 
 /// Takes heads of requests and writes those for the upstream; its memory is used again, as a connection's is.
 pub struct Desk {
@@ -48,13 +48,13 @@ impl Desk {
     /// lean path, or is refused.
     pub fn forward(&mut self, bytes: &[u8], stripped_len: usize) -> Option<&[u8]> {
         let Found::Head(_) = head::request(bytes, &mut self.head) else { return None };
-        let RequestHead { parts: head, spelling } = &mut self.head;
+        let RequestHead { parts: head, spelling, .. } = &mut self.head;
         fit(head, 0).ok()?;
         let host = admit(head).ok()?;
         let path = path::normalise(head.uri.path());
         let wishes = hop::strip_request(&mut head.headers);
         let request = Request { sent: head.uri.path_and_query(), path: &path, matched_len: stripped_len, query: None };
-        let target = upstream_path::target(None, true, request)?;
+        let target = Target::new(None, true, request)?;
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let facts = Facts {
             trusted: false,

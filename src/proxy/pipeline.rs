@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use http::header::HeaderMap;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -27,7 +26,7 @@ use crate::proxy::lean::ask;
 use crate::proxy::stage::Stage;
 use crate::proxy::turn::Turn;
 use crate::proxy::upstream::{Failure, Origin, Outgoing, Reply};
-use crate::proxy::upstream_path;
+use crate::proxy::upstream_path::{self, Target};
 use crate::router::Query;
 use crate::snapshot::plan::{Destination, Plan};
 use crate::snapshot::{Found, Snapshot};
@@ -41,14 +40,16 @@ pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Re
     let worker = Rc::clone(&turn.connection.worker);
     let Some(world) = worker.snapshot() else {
         // Listeners open once a configuration is live, so this is only for the eyes of whoever breaks that.
-        return delivery::made(turn, None, Made::server_error(StatusCode::SERVICE_UNAVAILABLE), |_, _| {});
+        return delivery::made(turn, None, Made::server_error(StatusCode::SERVICE_UNAVAILABLE), |_, _, _| {});
     };
     let uri = head.uri.clone();
     let path = path::normalise(uri.path());
     let mut stage = Stage::new(&world, &worker.counters, turn.client_ip, turn.now_ms);
     let outcome = proceed(&mut turn, &world, &mut stage, &mut head, &path, incoming).await;
     let plan = stage.plan();
-    let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(&mut head, &path, status, headers);
+    let filter = |status: StatusCode, headers: &mut HeaderMap, gained: &mut Gained<'_>| {
+        stage.filter((&mut head, &path), status, headers, gained);
+    };
     match outcome.and_then(|reply| delivery::expected(reply, &turn, switch.is_some())) {
         Ok(reply) => delivery::reply(turn, plan, reply, switch, filter),
         Err(made) => delivery::made(turn, plan, made, filter),
@@ -96,7 +97,7 @@ async fn proceed<'s>(
         gained.settle(&mut head.headers);
         let outgoing = Outgoing {
             method: head.method.clone(),
-            target,
+            target: target.to_value().ok_or_else(no_target)?,
             headers: std::mem::take(&mut head.headers),
             host,
             body,
@@ -172,20 +173,19 @@ pub struct Way<'a> {
 pub fn depart<'a>(
     turn: &'a Turn,
     plan: &Plan,
-    destination: &Destination,
+    destination: &'a Destination,
     headers: &HeaderMap,
     host: &'a Host,
-    way: &Way<'a>,
+    way: &'a Way<'a>,
     gained: &mut Gained<'a>,
-) -> Result<PathAndQuery, Made> {
+) -> Result<Target<'a>, Made> {
     let request = upstream_path::Request {
         sent: way.uri.path_and_query(),
         path: way.path,
         matched_len: way.found.matched_len,
         query: way.query.as_deref(),
     };
-    let target = upstream_path::target(destination.path.as_deref(), plan.strip_path, request);
-    let target = target.ok_or_else(|| Made::server_error(StatusCode::BAD_REQUEST))?;
+    let target = Target::new(destination.path.as_deref(), plan.strip_path, request).ok_or_else(no_target)?;
     let prefix = upstream_path::stripped(plan.strip_path, way.path, way.found.matched_len);
     let connection = &turn.connection;
     let worker = &connection.worker;
@@ -205,6 +205,10 @@ pub fn depart<'a>(
     };
     forward::tell(gained, headers, &facts);
     Ok(target)
+}
+
+fn no_target() -> Made {
+    Made::server_error(StatusCode::BAD_REQUEST)
 }
 
 /// Before any plugin: a route says by which protocols it may be reached.

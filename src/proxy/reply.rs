@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
+use smallvec::SmallVec;
 
 use crate::proxy::ResponseHeaders;
 use crate::proxy::gained::{Gained, Value, listed};
@@ -50,12 +51,25 @@ pub enum Passage {
 /// Takes out what an upstream may not say to the edge. The edge of Fly obeys `fly-replay` headers and bodies, so an
 /// upstream could send a client's request to another app of the organization.
 pub fn disarm(headers: &mut HeaderMap, allow_fly_replay: bool) -> Passage {
-    remove_where(headers, |name| {
+    let is_order = |name: &str| {
         name.starts_with("x-accel-")
             || (!allow_fly_replay && (name == "fly-replay" || name.starts_with("fly-replay-cache")))
-    });
-    if allow_fly_replay || !is_replay(headers) {
-        return Passage::Whole;
+    };
+    let (mut gone, mut passage) = (SmallVec::<[HeaderName; 2]>::new(), Passage::Whole);
+    for (name, value) in &*headers {
+        if *name == CONTENT_TYPE {
+            if !allow_fly_replay && is_replay(value) {
+                passage = Passage::HeadOnly;
+            }
+        } else if is_order(name.as_str()) {
+            gone.push(name.clone());
+        }
+    }
+    for name in &gone {
+        headers.remove(name);
+    }
+    if passage == Passage::Whole {
+        return passage;
     }
     headers.remove(CONTENT_TYPE);
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -126,20 +140,11 @@ pub fn mark_made<'a>(gained: &mut Gained<'a>, on: &ResponseHeaders, marks: &'a M
     }
 }
 
-fn is_replay(headers: &HeaderMap) -> bool {
+/// Whether a content type is that of a body which the edge obeys.
+fn is_replay(content_type: &HeaderValue) -> bool {
     const REPLAY: &[u8] = b"application/vnd.fly.replay+json";
-    headers.get_all(CONTENT_TYPE).iter().any(|value| {
-        let bare = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-        bare.trim_ascii().eq_ignore_ascii_case(REPLAY)
-    })
-}
-
-fn remove_where(headers: &mut HeaderMap, gone: impl Fn(&str) -> bool) {
-    let names: smallvec::SmallVec<[HeaderName; 2]> =
-        headers.keys().filter(|name| gone(name.as_str())).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+    let bare = content_type.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+    bare.trim_ascii().eq_ignore_ascii_case(REPLAY)
 }
 
 /// Whole milliseconds; small ones, the usual case, without an allocation.

@@ -7,14 +7,16 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
 use uuid::Uuid;
 
 use crate::counter::Counters;
 use crate::plugin::chain::Run;
 use crate::plugin::directory::CredentialRef;
+use crate::plugin::name::Name;
 use crate::plugin::{Exchange, Step};
+use crate::proxy::gained::{Gained, Value};
 use crate::snapshot::Snapshot;
 use crate::snapshot::plan::Plan;
 
@@ -29,7 +31,7 @@ pub struct Stage<'s> {
     run: Option<Run>,
     consumer: Option<Uuid>,
     credential: Option<CredentialRef>,
-    response_headers: Vec<(HeaderName, HeaderValue)>,
+    response_headers: Vec<(&'static Name, HeaderValue)>,
 }
 
 /// What `access` made of a request, beside its headers.
@@ -77,16 +79,27 @@ impl<'s> Stage<'s> {
         Accessed { step, query, body }
     }
 
-    /// Lets plugins at an answer's head: first what they left during `access`, then their `header_filter`.
-    pub fn filter(&mut self, head: &mut Parts, path: &[u8], status: StatusCode, headers: &mut HeaderMap) {
-        for (name, value) in self.response_headers.drain(..) {
-            headers.insert(name, value);
-        }
+    /// Lets plugins at an answer's head: first what they left during `access`, then their `header_filter`. Where none of
+    /// them looks, what they left need not go through the map.
+    pub fn filter(
+        &mut self,
+        (head, path): (&mut Parts, &[u8]),
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        gained: &mut Gained<'_>,
+    ) {
         let (chain, run) = match (self.plan, self.run.take()) {
             (Some(plan), Some(run)) => (&plan.chain, run),
             _ => (&self.world.unmatched, self.world.unmatched.collect()),
         };
-        if !chain.is_empty() {
+        if !chain.filters() {
+            for (name, value) in self.response_headers.drain(..) {
+                gained.put(name, Value::Made(value));
+            }
+        } else {
+            for (name, value) in self.response_headers.drain(..) {
+                headers.insert(&name.header, value);
+            }
             chain.header_filter(&run, &mut self.exchange(head, path), status, headers);
         }
     }

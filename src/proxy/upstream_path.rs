@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use crate::entity::path;
 
 /// What the request was, as the router saw it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// As the client sent it.
     pub sent: Option<&'a PathAndQuery>,
@@ -23,30 +23,50 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
 }
 
-/// The target for the upstream; `None` when a plugin's query is no query.
-pub fn target(base: Option<&str>, strip: bool, request: Request<'_>) -> Option<PathAndQuery> {
-    let base = base.unwrap_or("/").as_bytes();
-    if let Some(sent) = request.sent.filter(|_| base == b"/" && (!strip || request.matched_len <= 1))
-        && request.query.is_none()
-        && sent.path().as_bytes() == request.path
-        && matches!(path::escape(request.path), Cow::Borrowed(_))
-    {
-        return Some(sent.clone());
+/// What the upstream is asked for. Nothing is put together before it is written.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The service's path.
+    base: &'a [u8],
+    strip: bool,
+    request: Request<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// `None` when a plugin's query is no query. Without a `base`, the service's path is `/`.
+    pub fn new(base: Option<&'a str>, strip: bool, request: Request<'a>) -> Option<Self> {
+        let is_query =
+            |query| PathAndQuery::try_from(format!("/?{query}")).is_ok_and(|read| read.query() == Some(query));
+        // A fragment stays with whoever wrote it down.
+        let base = base.unwrap_or("/").split('#').next().unwrap_or_default();
+        request.query.is_none_or(is_query).then_some(Self { base: base.as_bytes(), strip, request })
     }
-    let mut text = Vec::with_capacity(base.len() + request.path.len() + 64);
-    join(&mut text, base, request.path, request.matched_len, strip);
-    if let Cow::Owned(escaped) = path::escape(&text) {
-        text = escaped.into_bytes();
+
+    /// Appends it, fit for a request line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self { base, strip, request } = *self;
+        let start = out.len();
+        join(out, base, request.path, request.matched_len, strip);
+        if let Cow::Owned(escaped) = path::escape(&out[start..]) {
+            out.truncate(start);
+            out.extend_from_slice(escaped.as_bytes());
+        }
+        let query = match request.query {
+            Some(replaced) => Some(replaced).filter(|query| !query.is_empty()),
+            None => request.sent.and_then(PathAndQuery::query),
+        };
+        if let Some(query) = query {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
     }
-    let query = match request.query {
-        Some(replaced) => Some(replaced).filter(|query| !query.is_empty()),
-        None => request.sent.and_then(PathAndQuery::query),
-    };
-    if let Some(query) = query {
-        text.push(b'?');
-        text.extend_from_slice(query.as_bytes());
+
+    /// As a value of its own; `None` when it would be none.
+    pub fn to_value(&self) -> Option<PathAndQuery> {
+        let mut text = Vec::with_capacity(self.base.len() + self.request.path.len() + 64);
+        self.write(&mut text);
+        PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
     }
-    PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 /// The part of the path that `X-Forwarded-Prefix` names: what was stripped, unless that is nothing or only `/`.
@@ -103,7 +123,12 @@ mod tests {
         let sent = PathAndQuery::try_from(sent).unwrap();
         let path = path::normalise(sent.path());
         let request = Request { sent: Some(&sent), path: &path, matched_len, query };
-        target(base, strip, request).unwrap().as_str().to_owned()
+        let target = Target::new(base, strip, request).unwrap();
+        let mut written = b"GET ".to_vec();
+        target.write(&mut written);
+        let value = target.to_value().unwrap();
+        assert_eq!(&written[4..], value.as_str().as_bytes());
+        value.as_str().to_owned()
     }
 
     /// Service path, route path (empty: none), request path, upstream path when stripped, and when kept.
@@ -204,8 +229,16 @@ mod tests {
 
     #[test]
     fn a_query_that_is_none_is_refused() {
-        let request = Request { sent: None, path: b"/", matched_len: 0, query: Some("a b\r\n") };
-        assert_eq!(target(None, true, request), None);
+        for query in ["a b\r\n", "a b", "a#b", "\n"] {
+            let request = Request { sent: None, path: b"/", matched_len: 0, query: Some(query) };
+            assert!(Target::new(None, true, request).is_none(), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_does_not_go_up() {
+        assert_eq!(path_of(Some("/up#x"), 4, "/api/a?b", true, None), "/up/a?b");
+        assert_eq!(path_of(None, 4, "/api/a%23b#c", true, None), "/a%23b");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! What a client is told about its limits: `X-RateLimit-*` per period, `RateLimit-*` for the tightest, `Retry-After`.
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use crate::counter::{Limit, Period, Verdict, Window};
+use crate::plugin::name::{Name, name};
 use crate::plugin::number;
 
-static RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-static RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-static RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+static RATE_LIMIT_LIMIT: Name = name!("ratelimit-limit");
+static RATE_LIMIT_REMAINING: Name = name!("ratelimit-remaining");
+static RATE_LIMIT_RESET: Name = name!("ratelimit-reset");
+static RETRY_AFTER: Name = name!("retry-after");
 
 /// One period's part of a verdict, also as it is shown.
 struct Rest {
@@ -28,7 +30,7 @@ pub(crate) fn add(
     limits: &[Limit],
     shown_limits: &[HeaderValue],
     verdict: &Verdict,
-    headers: &mut Vec<(HeaderName, HeaderValue)>,
+    headers: &mut Vec<(&'static Name, HeaderValue)>,
 ) {
     headers.reserve(2 * limits.len() + 4);
     let mut exceeded = false;
@@ -41,19 +43,19 @@ pub(crate) fn add(
         let remaining = if verdict.admitted || refuses { left - 1.0 } else { left }.max(0.0);
         let [limit_name, remaining_name] = names(limit.period);
         let values = [shown_limit.clone(), shown(remaining)];
-        headers.push((limit_name.clone(), values[0].clone()));
-        headers.push((remaining_name.clone(), values[1].clone()));
+        headers.push((limit_name, values[0].clone()));
+        headers.push((remaining_name, values[1].clone()));
         if tightest.as_ref().is_none_or(|other| remaining <= other.remaining) {
             tightest = Some(Rest { period: limit.period, remaining, values });
         }
     }
     let Some(Rest { period, values: [limit, remaining], .. }) = tightest else { return };
     let reset_s = number::header(reset_s(period, verdict.at_ms / 1000));
-    headers.push((RATE_LIMIT_LIMIT.clone(), limit));
-    headers.push((RATE_LIMIT_REMAINING.clone(), remaining));
-    headers.push((RATE_LIMIT_RESET.clone(), reset_s.clone()));
+    headers.push((&RATE_LIMIT_LIMIT, limit));
+    headers.push((&RATE_LIMIT_REMAINING, remaining));
+    headers.push((&RATE_LIMIT_RESET, reset_s.clone()));
     if !verdict.admitted {
-        headers.push((http::header::RETRY_AFTER, reset_s));
+        headers.push((&RETRY_AFTER, reset_s));
     }
 }
 
@@ -74,13 +76,11 @@ fn shown(number: f64) -> HeaderValue {
 }
 
 /// `X-RateLimit-Limit-Minute` and `X-RateLimit-Remaining-Minute`.
-fn names(period: Period) -> &'static [HeaderName; 2] {
+fn names(period: Period) -> &'static [Name; 2] {
     macro_rules! pair {
         ($period:literal) => {{
-            static PAIR: [HeaderName; 2] = [
-                HeaderName::from_static(concat!("x-ratelimit-limit-", $period)),
-                HeaderName::from_static(concat!("x-ratelimit-remaining-", $period)),
-            ];
+            static PAIR: [Name; 2] =
+                [name!(concat!("x-ratelimit-limit-", $period)), name!(concat!("x-ratelimit-remaining-", $period))];
             &PAIR
         }};
     }
@@ -106,7 +106,7 @@ mod tests {
             Verdict { admitted, usage: usage.iter().copied().collect(), at_ms: (NOON_S + 15) * 1000, unnamed: false };
         let mut headers = Vec::new();
         add(&limits, &shown_limits(&limits), &verdict, &mut headers);
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect()
+        headers.iter().map(|(name, value)| format!("{}: {}", name.lower, value.to_str().unwrap_or_default())).collect()
     }
 
     #[test]

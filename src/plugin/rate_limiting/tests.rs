@@ -45,7 +45,7 @@ impl Node {
         exchange.service_id = sent.service.map(Uuid::from_u128);
         exchange.path = sent.path.unwrap_or("/").as_bytes();
         let step = plugin.access(&mut exchange);
-        let remaining = exchange.response_headers.iter().find(|(name, _)| name.as_str().contains("-remaining-"));
+        let remaining = exchange.response_headers.iter().find(|(name, _)| name.lower.contains("-remaining-"));
         match (&step, remaining) {
             (Step::Continue, Some((_, value))) => format!("admitted {}", value.to_str().unwrap()),
             (Step::Continue, None) => "admitted".to_owned(),

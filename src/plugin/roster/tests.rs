@@ -8,7 +8,7 @@ use super::*;
 use crate::plugin::chain::Run;
 use crate::plugin::directory::{Directory, Principal};
 use crate::plugin::testing::{Stage, directory, instance, principal, told};
-use crate::plugin::{Answer, Exchange, Plugin, Step};
+use crate::plugin::{Answer, Exchange, HeaderFilter, Plugin, Step};
 
 /// What ran, in order: `LABEL` for access, `LABEL~` for header_filter.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -26,12 +26,18 @@ impl Plugin for Probe {
         (self.access)(exchange)
     }
 
-    fn header_filter(&self, _: &mut Exchange<'_>, _: StatusCode, _: &mut HeaderMap) {
-        self.log.lock().unwrap().push(format!("{}~", self.label));
+    fn header_filter(&self) -> Option<&dyn HeaderFilter> {
+        Some(self)
     }
 
     fn body_wanted(&self) -> usize {
         self.label.len()
+    }
+}
+
+impl HeaderFilter for Probe {
+    fn filter(&self, _: &mut Exchange<'_>, _: StatusCode, _: &mut HeaderMap) {
+        self.log.lock().unwrap().push(format!("{}~", self.label));
     }
 }
 

@@ -6,7 +6,6 @@
 use std::io::Write;
 
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, Version};
 
 use crate::proxy::gained::Gained;
@@ -15,6 +14,7 @@ use crate::proxy::lean::frame::Framing;
 use crate::proxy::lean::head::{AnswerHead, Headers, Spelling, write_request};
 use crate::proxy::turn::Turn;
 use crate::proxy::upstream::{Failure, LineBody, Origin, Question, Reply, ReplyBody, RequestBody};
+use crate::proxy::upstream_path::Target;
 
 /// Room for a head, which grows when it is longer.
 const HEAD_BYTES: usize = 1024;
@@ -34,7 +34,7 @@ pub async fn ask(
     turn: &Turn,
     origin: &Origin,
     head: &Parts,
-    target: &PathAndQuery,
+    target: &Target<'_>,
     host: Option<HeaderValue>,
     gained: Gained<'_>,
     body: RequestBody,

@@ -77,7 +77,7 @@ where
     let connection = Rc::clone(&client.connection);
     let worker = &connection.worker;
     let Request { head: mut held, length } = request;
-    let RequestHead { parts: head, spelling } = &mut *held;
+    let RequestHead { parts: head, spelling, .. } = &mut *held;
     let mut fit = fit::fit(head, worker.options.client_max_body_size)?;
     let host = admit(head).map_err(|_| Handover::Head)?;
     let world = worker.snapshot().ok_or(Handover::Head)?;
@@ -93,7 +93,9 @@ where
     let asked = Asked { head: &mut *head, spelling, host: &host, path: &path, left: &mut fit.length };
     let outcome = ask(client, &mut turn, &mut stage, found, asked).await;
     let plan = stage.plan();
-    let filter = |status: StatusCode, headers: &mut HeaderMap| stage.filter(head, &path, status, headers);
+    let filter = |status: StatusCode, headers: &mut HeaderMap, gained: &mut Gained<'_>| {
+        stage.filter((head, &path), status, headers, gained);
+    };
     let after = match outcome {
         Err(Unanswered::Gone) => After::Abandon,
         Err(Unanswered::Made(made)) => {
@@ -112,7 +114,7 @@ where
             let mut gained = Gained::default();
             let passage = delivery::pass(&turn, &mut answered.head.parts, &answered.timing, filter, &mut gained);
             delivery::dress(&turn, plan, &mut gained);
-            let AnswerHead { parts, spelling, reason } = &mut *answered.head;
+            let AnswerHead { parts, spelling, reason, .. } = &mut *answered.head;
             let framing = if passage == Passage::HeadOnly { &Framing::None } else { &answered.framing };
             let written = Written { reason, spelling, gained: &gained, framing };
             let after = write_head(client, &turn, parts, written, fit.closes);

@@ -67,22 +67,26 @@ impl Framing {
         if to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Self::None);
         }
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        match (codings.next(), codings.next()) {
-            (None, _) => {}
-            (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") && head.version > Version::HTTP_10 => {
-                return Ok(Self::Chunked(Chunks::default()));
+        // One pass over all lines costs less than looking for the two that count.
+        let (mut coding, mut length) = (None, Ok(None));
+        for (name, value) in &head.headers {
+            if *name == TRANSFER_ENCODING {
+                let known = value.as_bytes().eq_ignore_ascii_case(b"chunked") && head.version > Version::HTTP_10;
+                if !known || coding.replace(value).is_some() {
+                    return Err("it is coded in a way that nobody asked for");
+                }
+            } else if *name == CONTENT_LENGTH {
+                length = match (length, digits(value.as_bytes())) {
+                    (Ok(before), Some(stated)) if before.is_none_or(|before| before == stated) => Ok(Some(stated)),
+                    (Ok(_), Some(_)) => Err("it has two lengths"),
+                    (before, _) => before.and(Err("its length is none")),
+                };
             }
-            _ => return Err("it is coded in a way that nobody asked for"),
         }
-        let mut length = None;
-        for value in head.headers.get_all(CONTENT_LENGTH) {
-            let stated = digits(value.as_bytes()).ok_or("its length is none")?;
-            if length.replace(stated).is_some_and(|before| before != stated) {
-                return Err("it has two lengths");
-            }
+        if coding.is_some() {
+            return Ok(Self::Chunked(Chunks::default()));
         }
-        Ok(length.map_or(Self::UntilClose, Self::Length))
+        Ok(length?.map_or(Self::UntilClose, Self::Length))
     }
 }
 
@@ -103,12 +107,15 @@ impl Framing {
 
 /// Whether the length is said more than once.
 pub fn states_lengths(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+    let says_anything_twice = headers.len() > headers.keys_len();
+    says_anything_twice && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
 }
 
 /// A length: digits and nothing else.
 pub fn digits(text: &[u8]) -> Option<u64> {
-    str::from_utf8(text).ok().filter(|_| text.iter().all(u8::is_ascii_digit))?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let append = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    if text.is_empty() { None } else { text.iter().try_fold(0, append) }
 }
 
 impl Chunks {

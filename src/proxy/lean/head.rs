@@ -5,15 +5,16 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version, request, response};
 use httparse::{Header, Status};
 use smallvec::SmallVec;
 
+use crate::plugin::name::{Name, capitalise, mark};
 use crate::proxy::gained::Gained;
-use crate::proxy::names::{capitalise, mark};
+use crate::proxy::upstream_path::Target;
 
 /// Header lines of a request; more are left to the general path.
 const REQUEST_LINES: usize = 64;
@@ -24,6 +25,8 @@ const ANSWER_LINES: usize = 128;
 const ADDED_LINES: usize = 8;
 /// Header lines that there is room for between two messages.
 const KEPT_LINES: usize = 64;
+/// Text of a head whose memory is used again.
+const KEPT_TEXT_BYTES: usize = 2 * 1024;
 
 /// What was found at the beginning of some bytes.
 #[derive(Debug)]
@@ -45,11 +48,27 @@ pub struct Spelling {
     marks: u64,
 }
 
+/// Where the texts of one head after the other stand.
+#[derive(Debug, Default)]
+struct Room(BytesMut);
+
+impl Room {
+    /// A copy of a head. It takes the place of the last one where nobody has kept a part of that.
+    fn hold(&mut self, text: &[u8]) -> Bytes {
+        if text.len() > KEPT_TEXT_BYTES {
+            return Bytes::copy_from_slice(text);
+        }
+        self.0.extend_from_slice(text);
+        self.0.split().freeze()
+    }
+}
+
 /// The head of a request. Its memory is used for one after the other: moving heads about costs more than reading them.
 #[derive(Debug)]
 pub struct RequestHead {
     pub parts: request::Parts,
     pub spelling: Spelling,
+    room: Room,
 }
 
 /// The head of an answer, likewise.
@@ -59,17 +78,23 @@ pub struct AnswerHead {
     pub spelling: Spelling,
     /// As the upstream gave it.
     pub reason: Bytes,
+    room: Room,
 }
 
 impl Default for RequestHead {
     fn default() -> Self {
-        Self { parts: Request::new(()).into_parts().0, spelling: Spelling::default() }
+        Self { parts: Request::new(()).into_parts().0, spelling: Spelling::default(), room: Room::default() }
     }
 }
 
 impl Default for AnswerHead {
     fn default() -> Self {
-        Self { parts: Response::new(()).into_parts().0, spelling: Spelling::default(), reason: Bytes::new() }
+        Self {
+            parts: Response::new(()).into_parts().0,
+            spelling: Spelling::default(),
+            reason: Bytes::new(),
+            room: Room::default(),
+        }
     }
 }
 
@@ -118,14 +143,14 @@ pub fn request(bytes: &[u8], head: &mut RequestHead) -> Found {
         Ok(Status::Partial) => return Found::Part,
         Err(_) => return Found::Nothing("not a head of HTTP/1"),
     };
-    let text = Bytes::copy_from_slice(&bytes[..length]);
+    let text = head.room.hold(&bytes[..length]);
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let target = target.starts_with('/').then(|| text.slice(range(bytes, target.as_bytes())));
     let target = target.and_then(|target| PathAndQuery::from_maybe_shared(target).ok());
     let (Ok(method), Some(target)) = (Method::from_bytes(method.as_bytes()), target) else {
         return Found::Nothing("no plain request line");
     };
-    let RequestHead { parts, spelling } = head;
+    let RequestHead { parts, spelling, .. } = head;
     if read_lines(bytes, text, parsed.headers, &mut parts.headers, spelling).is_none() {
         return Found::Nothing("no plain headers");
     }
@@ -145,11 +170,11 @@ pub fn answer(bytes: &[u8], head: &mut AnswerHead) -> Found {
         Ok(Status::Partial) => return Found::Part,
         Err(_) => return Found::Nothing("not an answer of HTTP/1"),
     };
-    let text = Bytes::copy_from_slice(&bytes[..length]);
+    let text = head.room.hold(&bytes[..length]);
     let Ok(status) = StatusCode::from_u16(parsed.code.unwrap_or_default()) else {
         return Found::Nothing("no status");
     };
-    let AnswerHead { parts, spelling, reason } = head;
+    let AnswerHead { parts, spelling, reason, .. } = head;
     *reason = parsed.reason.map(|reason| text.slice(range(bytes, reason.as_bytes()))).unwrap_or_default();
     parts.headers.reserve(parsed.headers.len() + ADDED_LINES);
     if read_lines(bytes, text, parsed.headers, &mut parts.headers, spelling).is_none() {
@@ -199,23 +224,26 @@ impl Spelling {
         self.marks = 0;
     }
 
+    /// False when no line of the head is called so, as it came.
+    pub fn may_have(&self, name: &Name) -> bool {
+        self.marks & name.mark != 0
+    }
+
     /// The name as it came. `at` is where to begin looking; it is left behind what was found, because names are mostly
     /// asked for in their order.
     fn of(&self, name: &[u8], mark: u64, at: &mut usize) -> Option<&[u8]> {
         if self.marks & mark == 0 {
             return None;
         }
-        let (before, after) = self.names.split_at_checked(*at)?;
-        for (step, &(start, length)) in after.iter().chain(before).enumerate() {
+        let spelled = |&(start, length): &(u16, u16)| {
             let (start, length) = (usize::from(start), usize::from(length));
-            let spelled = self.text.get(start..start + length)?;
-            if length == name.len() && spelled.eq_ignore_ascii_case(name) {
-                let place = *at + step;
-                *at = if place < self.names.len() { place + 1 } else { place + 1 - self.names.len() };
-                return Some(spelled);
-            }
-        }
-        None
+            self.text.get(start..start + length).filter(|text| length == name.len() && text.eq_ignore_ascii_case(name))
+        };
+        let (before, after) = self.names.split_at_checked(*at)?;
+        let mut lines = (*at..).zip(after).chain((0..).zip(before));
+        let (place, text) = lines.find_map(|(place, line)| Some((place, spelled(line)?)))?;
+        *at = place + 1;
+        Some(text)
     }
 }
 
@@ -231,13 +259,13 @@ pub struct Headers<'a, 'v> {
 pub fn write_request(
     out: &mut Vec<u8>,
     method: &Method,
-    target: &PathAndQuery,
+    target: &Target<'_>,
     host: &HeaderValue,
     headers: Headers<'_, '_>,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target.as_str().as_bytes());
+    target.write(out);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_line(out, b"host", host.as_bytes());
     write_headers(out, headers, Letters::Lower);
@@ -294,6 +322,7 @@ mod tests {
     use super::*;
     use crate::proxy::gained::Value;
     use crate::proxy::names::{VIA, X_FORWARDED_PREFIX, X_REAL_IP};
+    use crate::proxy::upstream_path::Request;
 
     fn read(text: &str) -> (RequestHead, usize) {
         let mut head = RequestHead::default();
@@ -311,7 +340,7 @@ mod tests {
     fn a_head_goes_up_as_it_was_spelled() {
         let text = "GET /a%20b?c HTTP/1.1\r\nHOST: a\r\nX-MiXed: 1\r\nx-twice: 2\r\nX-TWICE: 3\r\n\
             X-Real-IP: 9\r\nx-forwarded-prefix: /a\r\n\r\nrest";
-        let (RequestHead { mut parts, spelling }, length) = read(text);
+        let (RequestHead { mut parts, spelling, .. }, length) = read(text);
         assert_eq!(&text[length..], "rest");
         assert_eq!((parts.method.as_str(), parts.uri.to_string().as_str()), ("GET", "/a%20b?c"));
         let host = parts.headers.remove("host").unwrap();
@@ -321,7 +350,10 @@ mod tests {
         gained.set(&X_REAL_IP, Value::Static("::1"));
         gained.set(&X_FORWARDED_PREFIX, Value::Nothing);
         let headers = Headers { map: &parts.headers, spelling: &spelling, gained: &gained };
-        write_request(&mut out, &parts.method, parts.uri.path_and_query().unwrap(), &host, headers);
+        let sent = parts.uri.path_and_query();
+        let request = Request { sent, path: parts.uri.path().as_bytes(), matched_len: 0, query: None };
+        let target = Target::new(None, false, request).unwrap();
+        write_request(&mut out, &parts.method, &target, &host, headers);
         let lines = "GET /a%20b?c HTTP/1.1\r\nhost: a\r\n";
         let out = String::from_utf8(out).unwrap();
         let mut headers: Vec<_> = out.strip_prefix(lines).unwrap().lines().collect();

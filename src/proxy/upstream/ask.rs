@@ -50,13 +50,13 @@ impl Errand for Asking<'_> {
     }
 
     /// One try: over a connection at rest, or over a new one when there is none or it turns out to be closed.
-    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<Self::Answer, Lost> {
+    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<(Self::Answer, Instant), Lost> {
         let key = Key { address, tls: self.place.secured(self.origin, self.question.host) };
         let message = Message { head: self.question.head, body: self.question.body };
         let mut may_reuse = true;
         let mut now = now;
         loop {
-            let rested = if may_reuse { self.upstreams.lines.take(&key) } else { None };
+            let rested = if may_reuse { self.upstreams.lines.take(&key, now.into_std()) } else { None };
             let reused = rested.is_some();
             let mut line = match rested {
                 Some(line) => line,
@@ -68,7 +68,7 @@ impl Errand for Asking<'_> {
                 }
             };
             let silent = match line.exchange(message, &self.place.limits, self.deadline, now).await {
-                Ok(head) => return Ok((head, line)),
+                Ok((head, answered_at)) => return Ok(((head, line), answered_at)),
                 Err(silent) => silent,
             };
             let failed = failed(&silent, reused);

@@ -7,7 +7,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use http::header::CONNECTION;
 use http::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -16,6 +15,7 @@ use crate::proxy::hop::lists;
 use crate::proxy::lean::buffer::Buffer;
 use crate::proxy::lean::deadline::Deadline;
 use crate::proxy::lean::head::{self, AnswerHead, Found};
+use crate::proxy::names::CONNECTION;
 use crate::proxy::upstream::link::Limits;
 use crate::proxy::upstream::pool::{Key, Restful};
 use crate::proxy::upstream::wire::Stream;
@@ -75,14 +75,14 @@ impl Line {
         Self { key, requests: 0, stream, input: Buffer::default(), spare: None, keeps: false }
     }
 
-    /// Sends a request and reads the head of its answer.
+    /// Sends a request and reads the head of its answer; with it, when the last of it came.
     pub(super) async fn exchange(
         &mut self,
         message: Message<'_>,
         limits: &Limits,
         deadline: &mut Deadline,
         now: Instant,
-    ) -> Result<Box<AnswerHead>, Silent> {
+    ) -> Result<(Box<AnswerHead>, Instant), Silent> {
         self.requests += 1;
         self.keeps = false;
         let mut progress =
@@ -92,7 +92,7 @@ impl Line {
         match outcome {
             Ok(head) => {
                 self.keeps = progress.flushed && is_kept(&head);
-                Ok(head)
+                Ok((head, progress.moved))
             }
             Err(None) => Err(silent("timed out".to_owned(), true)),
             Err(Some(why)) => Err(silent(why, false)),
@@ -217,7 +217,8 @@ fn closed(progress: &Progress<'_>) -> String {
 
 /// Whether the upstream promises to keep the connection.
 fn is_kept(head: &AnswerHead) -> bool {
-    let said = |word| head.parts.headers.get_all(CONNECTION).iter().any(|value| lists(value, word));
+    let lines = || head.parts.headers.get_all(&CONNECTION.header).iter();
+    let said = |word| head.spelling.may_have(&CONNECTION) && lines().any(|value| lists(value, word));
     if head.parts.version > Version::HTTP_10 { !said(b"close") } else { said(b"keep-alive") }
 }
 

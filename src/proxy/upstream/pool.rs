@@ -81,11 +81,11 @@ impl<C: Restful + 'static> Pool<C> {
     }
 
     /// The connection that came last, unless it has rested too long or is known to be closed.
-    pub(super) fn take(&self, key: &Key) -> Option<C> {
+    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<C> {
         let mut resting = self.resting.borrow_mut();
         let links = resting.get_mut(key)?;
         while let Some(mut last) = links.pop_back() {
-            if last.link.is_ready() && !self.bounds.expired(last.since, Instant::now()) {
+            if last.link.is_ready() && !self.bounds.expired(last.since, now) {
                 return Some(last.link);
             }
         }

@@ -59,7 +59,8 @@ pub(super) trait Errand {
     /// What the client did that ends it.
     fn take_fault(&self) -> Option<ClientFault>;
 
-    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<Self::Answer, Lost>;
+    /// `now`: when it begins. With the answer goes when its first bytes, or the last of its head, had come.
+    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<(Self::Answer, Instant), Lost>;
 }
 
 /// Sends over a connection of hyper's.
@@ -85,7 +86,11 @@ pub(super) async fn run<E: Errand>(
         let balanced_at = Instant::now();
         tries += 1;
         let outcome = errand.attempt(SocketAddr::new(address, origin.port), balanced_at).await;
-        let timing = Timing { balanced_at: balanced_at.into_std(), answered_at: Instant::now().into_std(), tries };
+        let (outcome, answered_at) = match outcome {
+            Ok((answer, answered_at)) => (Ok(answer), answered_at),
+            Err(lost) => (Err(lost), Instant::now()),
+        };
+        let timing = Timing { balanced_at: balanced_at.into_std(), answered_at: answered_at.into_std(), tries };
         let lost = match outcome {
             Ok(answer) => return Ok((answer, timing)),
             Err(lost) => lost,
@@ -170,12 +175,12 @@ impl Errand for Call<'_> {
     }
 
     /// One try: over a connection at rest, or over a new one when there is none or it turns out to be closed.
-    async fn attempt(&mut self, address: SocketAddr, _: Instant) -> Result<(Response<Incoming>, Link), Lost> {
+    async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<(Self::Answer, Instant), Lost> {
         let key = Key { address, tls: self.place.secured(self.origin, self.host.as_ref()) };
         let mut request = None;
         let mut may_reuse = true;
         loop {
-            let rested = if may_reuse { self.upstreams.pool.take(&key) } else { None };
+            let rested = if may_reuse { self.upstreams.pool.take(&key, now.into_std()) } else { None };
             let reused = rested.is_some();
             let mut link = match rested {
                 Some(link) => link,
@@ -183,7 +188,7 @@ impl Errand for Call<'_> {
             };
             let sent = request.take().unwrap_or_else(|| self.request());
             let broken = match link.exchange(sent, self.payload.watch(), &self.place.limits).await {
-                Ok(response) => return self.accept(response, link, reused),
+                Ok(response) => return Ok((self.accept(response, link, reused)?, Instant::now())),
                 Err(broken) => broken,
             };
             let lost = Lost { failed: failed(&broken, reused), why: broken.why };
