@@ -19,8 +19,9 @@ use tokio::task::JoinError;
 /// A weight of 110 beside a worker's 1,024, by sched(7).
 const NICE: i32 = 10;
 
-/// Bytes of JSON between two looks at the clock: some tens of microseconds.
-const PIECE_LEN: usize = 16 * 1024;
+/// Bytes of JSON between two looks at the clock: some tens of microseconds, where memory for what is read has to be
+/// asked from the system too.
+const PIECE_LEN: usize = 4 * 1024;
 
 /// Steps between two looks at the clock. A step is up to 30 microseconds: checking the document of a route.
 const STEPS: u32 = 4;

@@ -213,7 +213,6 @@ impl Catalog {
 
     fn put(&mut self, entity: Arc<Entity>) {
         let (kind, id, doc) = (entity.kind(), entity.id(), entity.indexed());
-        pace::step();
         self.remove(kind, id);
         let shelf = self.shelves.entry(kind.name).or_insert_with(|| Shelf::of(kind));
         unique_keys(kind, &doc).into_iter().for_each(|(key, _)| shelf.claim(key.into_boxed_str(), id));
@@ -225,6 +224,7 @@ impl Catalog {
     }
 
     fn remove(&mut self, kind: Kind, id: Uuid) {
+        pace::step();
         let Some(shelf) = self.shelves.get_mut(kind.name) else { return };
         let Some(entity) = shelf.entities.remove(&id) else { return };
         let doc = entity.indexed();

@@ -79,19 +79,19 @@ pub fn disarm(headers: &mut HeaderMap, allow_fly_replay: bool) -> Passage {
 /// Names the character set of texts that name none, as `nginx_http_charset = UTF-8` has it. Not for redirects 301 and
 /// 302, nor for encoded bodies, whose type is not what travels.
 pub fn name_charset(status: StatusCode, headers: &mut HeaderMap) {
-    const TEXTS: [(&[u8], &str); 5] = [
-        (b"text/html", "text/html; charset=UTF-8"),
-        (b"text/xml", "text/xml; charset=UTF-8"),
-        (b"text/plain", "text/plain; charset=UTF-8"),
-        (b"application/javascript", "application/javascript; charset=UTF-8"),
-        (b"application/rss+xml", "application/rss+xml; charset=UTF-8"),
+    static TEXTS: [(&[u8], HeaderValue); 5] = [
+        (b"text/html", HeaderValue::from_static("text/html; charset=UTF-8")),
+        (b"text/xml", HeaderValue::from_static("text/xml; charset=UTF-8")),
+        (b"text/plain", HeaderValue::from_static("text/plain; charset=UTF-8")),
+        (b"application/javascript", HeaderValue::from_static("application/javascript; charset=UTF-8")),
+        (b"application/rss+xml", HeaderValue::from_static("application/rss+xml; charset=UTF-8")),
     ];
     if matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND) || headers.contains_key(CONTENT_ENCODING) {
         return;
     }
     let Some(value) = headers.get_mut(CONTENT_TYPE) else { return };
     if let Some((_, named)) = TEXTS.iter().find(|(text, _)| value.as_bytes().eq_ignore_ascii_case(text)) {
-        *value = HeaderValue::from_static(named);
+        *value = named.clone();
     }
 }
 

@@ -147,6 +147,7 @@ impl Workshop {
         self.before = Chains::default();
         let mut changes = Changes::new();
         for slot in (0..self.slots).filter(|slot| !taken[*slot] && self.plans.at(*slot).is_some()) {
+            pace::step();
             changes.insert(slot, None);
             self.free.push(slot);
         }
