@@ -143,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_what_is_put_counts() {
+        let mut gained = Gained::default();
+        for (name, value) in [(&VIA, "1"), (&REQUEST_ID, "2"), (&VIA, "3")] {
+            gained.put(name, Value::Static(value));
+        }
+        let lines: Vec<_> = gained.lines().map(|(name, value)| (name.lower, value)).collect();
+        assert_eq!(lines, [("via", &b"3"[..]), ("x-kong-request-id", b"2")]);
+    }
+
+    #[test]
     fn nothing_that_could_end_a_line_is_text() {
         for bytes in [&b"a\r\nb: c"[..], b"\n", b"a\0", b"\x7f"] {
             assert!(Value::text(bytes).is_none(), "{bytes:?}");
