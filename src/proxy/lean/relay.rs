@@ -17,7 +17,7 @@ use crate::proxy::record::Record;
 use crate::proxy::upstream::{Limits, Line, ReplyFault, Upstreams};
 
 /// Bytes read at once of a long body.
-const ROOM_BYTES: usize = 64 * 1024;
+const ROOM_BYTES: usize = 128 * 1024;
 /// Bytes read at once of a body that fits, or whose length nobody knows yet.
 const SMALL_ROOM_BYTES: usize = 8 * 1024;
 /// A piece up to here is copied behind the head, so that one plain write sends both.
