@@ -21,7 +21,10 @@ const NICE: i32 = 10;
 
 /// Bytes of JSON between two looks at the clock: some tens of microseconds, where memory for what is read has to be
 /// asked from the system too.
-const PIECE_LEN: usize = 4 * 1024;
+const READ_LEN: usize = 4 * 1024;
+
+/// Bytes written at once. More calls of the system would cost more than they give way.
+const WRITTEN_LEN: usize = 16 * 1024;
 
 /// Steps between two looks at the clock. A step is up to 30 microseconds: checking the document of a route.
 const STEPS: u32 = 4;
@@ -88,12 +91,12 @@ pub fn offer() {
 
 /// Reads what is in memory, with offers in between.
 pub fn reader(bytes: &[u8]) -> impl Read {
-    BufReader::with_capacity(PIECE_LEN, Paced(bytes))
+    BufReader::with_capacity(READ_LEN, Paced(bytes))
 }
 
 /// Hands on what is written, in larger pieces and with offers in between. Flush it at the end.
 pub fn writer(to: impl Write) -> impl Write {
-    BufWriter::with_capacity(PIECE_LEN, Paced(to))
+    BufWriter::with_capacity(WRITTEN_LEN, Paced(to))
 }
 
 struct Paced<T>(T);
@@ -109,7 +112,7 @@ impl<T: Write> Write for Paced<T> {
     /// Takes a piece: what is longer than a buffer comes here as it is.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         offer();
-        self.0.write(&bytes[..bytes.len().min(PIECE_LEN)])
+        self.0.write(&bytes[..bytes.len().min(WRITTEN_LEN)])
     }
 
     fn flush(&mut self) -> io::Result<()> {

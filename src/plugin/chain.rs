@@ -80,7 +80,8 @@ impl Chain {
     }
 
     /// No plugin can run.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 

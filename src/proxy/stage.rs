@@ -92,14 +92,14 @@ impl<'s> Stage<'s> {
             (Some(plan), Some(run)) => (&plan.chain, run),
             _ => (&self.world.unmatched, self.world.unmatched.collect()),
         };
-        if !chain.filters() {
-            for (name, value) in self.response_headers.drain(..) {
+        for (name, value) in self.response_headers.drain(..) {
+            if chain.filters() {
+                headers.insert(&name.header, value);
+            } else {
                 gained.put(name, Value::Made(value));
             }
-        } else {
-            for (name, value) in self.response_headers.drain(..) {
-                headers.insert(&name.header, value);
-            }
+        }
+        if chain.filters() {
             chain.header_filter(&run, &mut self.exchange(head, path), status, headers);
         }
     }

@@ -38,8 +38,9 @@ impl<'a> Target<'a> {
         let is_query =
             |query| PathAndQuery::try_from(format!("/?{query}")).is_ok_and(|read| read.query() == Some(query));
         // A fragment stays with whoever wrote it down.
-        let base = base.unwrap_or("/").split('#').next().unwrap_or_default();
-        request.query.is_none_or(is_query).then_some(Self { base: base.as_bytes(), strip, request })
+        let base = base.unwrap_or("/").as_bytes();
+        let base = &base[..base.iter().position(|&byte| byte == b'#').unwrap_or(base.len())];
+        request.query.is_none_or(is_query).then_some(Self { base, strip, request })
     }
 
     /// Appends it, fit for a request line.

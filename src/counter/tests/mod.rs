@@ -351,6 +351,15 @@ fn failure_9_windows_of_all_periods_end_and_are_dropped_in_time() {
     }
 }
 
+#[test]
+fn a_round_over_no_counters_ends() {
+    let (counters, mut cursor) = (small(1 << 20), Cursor::default());
+    for _ in 0..3 {
+        counters.expire(&mut cursor, NOW_MS, usize::MAX);
+    }
+    assert_eq!(counters.figures().lines, 0);
+}
+
 /// CLUSTER.md 2, failure 10: more identifiers than there are counters. The bench has the same with ten million.
 #[test]
 fn failure_10_a_flood_does_not_free_who_is_at_half_the_limit() {

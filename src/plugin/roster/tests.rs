@@ -146,6 +146,16 @@ fn consumer_instances_alone_run_for_their_consumer_only() {
 }
 
 #[test]
+fn a_chain_filters_when_one_of_its_instances_does() {
+    struct Silent;
+    impl Plugin for Silent {}
+    let silent = || (scope(None, None, None), instance("silent", 1, Silent));
+    assert!(!Roster::new([silent()]).chain(Place::default()).filters());
+    let probed = (scope(None, None, Some(ANN)), probe(&Log::default(), "a", 5, "a", quiet));
+    assert!(Roster::new([silent(), probed]).chain(Place::default()).filters());
+}
+
+#[test]
 fn names_run_once_by_priority_then_name_descending() {
     let log = Log::default();
     let roster = Roster::new([

@@ -80,7 +80,7 @@ impl<C: Restful + 'static> Pool<C> {
         Rc::new(Self { bounds, resting: RefCell::default(), swept: Cell::new(false) })
     }
 
-    /// The connection that came last, unless it has rested too long or is known to be closed.
+    /// The connection that came last, unless it has rested too long by `now` or is known to be closed.
     pub(super) fn take(&self, key: &Key, now: Instant) -> Option<C> {
         let mut resting = self.resting.borrow_mut();
         let links = resting.get_mut(key)?;

@@ -59,7 +59,7 @@ pub(super) trait Errand {
     /// What the client did that ends it.
     fn take_fault(&self) -> Option<ClientFault>;
 
-    /// `now`: when it begins. With the answer goes when its first bytes, or the last of its head, had come.
+    /// `now`: when it begins. With the answer goes when the last of its head had come.
     async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<(Self::Answer, Instant), Lost>;
 }
 
@@ -86,15 +86,16 @@ pub(super) async fn run<E: Errand>(
         let balanced_at = Instant::now();
         tries += 1;
         let outcome = errand.attempt(SocketAddr::new(address, origin.port), balanced_at).await;
-        let (outcome, answered_at) = match outcome {
-            Ok((answer, answered_at)) => (Ok(answer), answered_at),
-            Err(lost) => (Err(lost), Instant::now()),
+        let timing = |answered_at: Instant| Timing {
+            balanced_at: balanced_at.into_std(),
+            answered_at: answered_at.into_std(),
+            tries,
         };
-        let timing = Timing { balanced_at: balanced_at.into_std(), answered_at: answered_at.into_std(), tries };
         let lost = match outcome {
-            Ok(answer) => return Ok((answer, timing)),
+            Ok((answer, answered_at)) => return Ok((answer, timing(answered_at))),
             Err(lost) => lost,
         };
+        let timing = timing(Instant::now());
         if let Some(fault) = errand.take_fault() {
             return Err(Failure::Client(fault));
         }
@@ -177,8 +178,7 @@ impl Errand for Call<'_> {
     /// One try: over a connection at rest, or over a new one when there is none or it turns out to be closed.
     async fn attempt(&mut self, address: SocketAddr, now: Instant) -> Result<(Self::Answer, Instant), Lost> {
         let key = Key { address, tls: self.place.secured(self.origin, self.host.as_ref()) };
-        let mut request = None;
-        let mut may_reuse = true;
+        let (mut request, mut may_reuse, mut now) = (None, true, now);
         loop {
             let rested = if may_reuse { self.upstreams.pool.take(&key, now.into_std()) } else { None };
             let reused = rested.is_some();
@@ -199,6 +199,7 @@ impl Errand for Call<'_> {
             // Handed back unsent, the request can try every connection at rest; otherwise one has to do.
             may_reuse = broken.unsent.is_some();
             request = broken.unsent;
+            now = Instant::now();
         }
     }
 }
