@@ -1,7 +1,7 @@
 //! Tidegate: an API gateway that speaks Kong's Admin API. `ARCHITECTURE.md` is the map.
 //!
 //! Modules stand on floors, lower first, and import from lower floors only (`tests/tidy.rs` keeps it so):
-//! `pace` · `entity` · `router` `balancer` `counter` `listen` · `plugin` `cluster::core` · `snapshot` `store` · `proxy` `cluster`
+//! `pace` · `entity` · `http1` `router` `balancer` `counter` `listen` · `plugin` `cluster::core` · `snapshot` `store` · `proxy` `cluster`
 //! `admin` · `node`.
 
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod balancer;
 pub mod cluster;
 pub mod counter;
 pub mod entity;
+pub mod http1;
 pub mod listen;
 pub mod node;
 pub mod pace;

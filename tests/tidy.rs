@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["pace"],
     &["entity"],
-    &["router", "balancer", "counter", "listen"],
+    &["http1", "router", "balancer", "counter", "listen"],
     &["plugin", "cluster/core"],
     &["snapshot", "store"],
     &["proxy", "admin", "cluster"],

@@ -14,7 +14,6 @@ use crate::VERSION;
 use crate::admin::Handles;
 use crate::admin::info::About;
 use crate::admin::reply::{self, Reply};
-use crate::listen::handover::Handover;
 
 pub(crate) fn reply(about: &About, handles: &Handles) -> Reply {
     let mut reply = reply::text(render(about, handles));
@@ -47,11 +46,6 @@ fn render(about: &About, handles: &Handles) -> String {
     page.family("kong_nginx_requests_total", "gauge", "Requests of the proxy.");
     let labels = format!("node_id=\"{node}\",subsystem=\"http\"");
     page.sample("kong_nginx_requests_total", &labels, traffic.requests.load(Ordering::Relaxed));
-    page.family("tidegate_proxy_handovers_total", "counter", "Connections that the lean path left to the general one.");
-    for handover in Handover::ALL {
-        let labels = format!("reason=\"{}\"", handover.name());
-        page.sample("tidegate_proxy_handovers_total", &labels, traffic.handovers.count(handover));
-    }
     page.family("kong_datastore_reachable", "gauge", "Whether the store answered when last asked.");
     page.sample("kong_datastore_reachable", "", u64::from(handles.ledger.reachable()));
     revisions(&mut page, handles);

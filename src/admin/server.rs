@@ -294,7 +294,7 @@ fn line_of(head: &Parts, remote: IpAddr) -> Line {
         remote,
         at: SystemTime::now(),
         method: head.method.clone(),
-        target: head.uri.clone(),
+        target: target(head),
         version: head.version,
         status: 0,
         body_bytes: 0,
@@ -302,6 +302,11 @@ fn line_of(head: &Parts, remote: IpAddr) -> Line {
         user_agent: head.headers.get(USER_AGENT).cloned(),
         request_id,
     }
+}
+
+fn target(head: &Parts) -> Bytes {
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    Bytes::copy_from_slice(target.as_bytes())
 }
 
 #[cfg(test)]

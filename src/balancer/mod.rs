@@ -31,9 +31,15 @@ impl Rotation {
 impl Walk {
     /// The address for the next try; after the last one comes the first again. `None` when there are none.
     pub fn next<T: Copy>(&mut self, addresses: &[T]) -> Option<T> {
-        let index = self.at.checked_rem(addresses.len())?;
-        self.at = self.at.wrapping_add(1);
+        let index = self.next_index(addresses.len())?;
         addresses.get(index).copied()
+    }
+
+    /// The place of the address for the next try among `count` addresses.
+    pub fn next_index(&mut self, count: usize) -> Option<usize> {
+        let index = self.at.checked_rem(count)?;
+        self.at = self.at.wrapping_add(1);
+        Some(index)
     }
 }
 

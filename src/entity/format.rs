@@ -110,7 +110,7 @@ fn router_path(text: &str) -> Result<(), String> {
             .map(drop)
             .map_err(|error| format!("invalid regex: '{pattern}' (PCRE returned: {error})"));
     }
-    let normal = path::normalise(text);
+    let normal = path::normalise(text.as_bytes());
     if *normal != *text.as_bytes() {
         let normal = String::from_utf8_lossy(&normal);
         return Err(format!("non-normalized path, consider use '{normal}' instead"));

@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 
 use crate::listen::access_log::format::Formatter;
@@ -46,7 +47,7 @@ pub struct Line {
     pub at: SystemTime,
     pub method: Method,
     /// Path and query as sent.
-    pub target: http::Uri,
+    pub target: Bytes,
     pub version: Version,
     pub status: u16,
     pub body_bytes: u64,
@@ -262,7 +263,7 @@ mod tests {
             remote: "127.0.0.1".parse().unwrap(),
             at: SystemTime::UNIX_EPOCH,
             method: Method::GET,
-            target: path.parse().unwrap(),
+            target: path.to_owned().into(),
             version: Version::HTTP_11,
             status: 200,
             body_bytes: 0,

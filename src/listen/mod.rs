@@ -4,13 +4,10 @@
 
 pub mod access_log;
 pub mod bind;
-pub mod handover;
 pub mod tls;
 pub mod trust;
 
 use std::sync::atomic::AtomicU64;
-
-use crate::listen::handover::Handovers;
 
 /// Connections and requests of the proxy listeners, as `/status` shows them.
 #[derive(Debug, Default)]
@@ -22,6 +19,4 @@ pub struct Traffic {
     pub writing: AtomicU64,
     pub waiting: AtomicU64,
     pub requests: AtomicU64,
-    /// Connections that the lean path left to the general one.
-    pub handovers: Handovers,
 }

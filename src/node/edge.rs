@@ -12,7 +12,7 @@ use crate::listen::tls::{Certificates, Sources};
 use crate::node::identity;
 use crate::node::settings::Settings;
 use crate::node::settings::listen::Entry;
-use crate::proxy;
+use crate::proxy::options::Options;
 
 /// What is open at the edge of the node.
 pub struct Edge {
@@ -80,9 +80,9 @@ impl Edge {
     }
 
     /// Looks up the names in `proxy_listen`.
-    pub fn proxy_options(&self, settings: &Settings) -> Result<proxy::Options, String> {
+    pub fn proxy_options(&self, settings: &Settings) -> Result<Options, String> {
         let proxy = &settings.proxy;
-        Ok(proxy::Options {
+        Ok(Options {
             listen: addresses("proxy_listen", &proxy.listen)?,
             workers: settings.node.workers,
             certificates: self.proxy_certificates.clone(),
@@ -97,9 +97,9 @@ impl Edge {
             error_default_type: proxy.error_default_type.clone(),
             allow_debug_header: proxy.allow_debug_header,
             allow_fly_replay: proxy.allow_fly_replay,
-            lean: proxy.lean,
             keepalive_requests: proxy.keepalive_requests,
             patience: proxy.patience,
+            head: proxy.head,
             upstream: proxy.upstream.clone(),
             access_log: self.proxy_log.clone(),
         })

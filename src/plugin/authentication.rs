@@ -1,7 +1,8 @@
 //! What all authentication plugins do once they know who sent a request (`kong/plugins.md` C.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
+use crate::http1::edits::HeaderEdits;
 use crate::plugin::directory::{CredentialRef, Principal};
 use crate::plugin::{Exchange, Step};
 
@@ -21,9 +22,9 @@ pub fn identify<'a>(
 ) {
     exchange.consumer = Some(consumer);
     exchange.credential = Some(credential);
-    let headers = &mut exchange.request.headers;
+    let headers = &mut exchange.upward.headers;
     tell_consumer(headers, consumer);
-    headers.insert(&CREDENTIAL_IDENTIFIER, identifier);
+    headers.set(&CREDENTIAL_IDENTIFIER, identifier);
     headers.remove(&ANONYMOUS);
 }
 
@@ -35,22 +36,22 @@ pub fn stand_in(exchange: &mut Exchange<'_>, id_or_username: &str) -> Step {
     };
     exchange.consumer = Some(consumer);
     exchange.credential = None;
-    let headers = &mut exchange.request.headers;
+    let headers = &mut exchange.upward.headers;
     tell_consumer(headers, consumer);
     headers.remove(&CREDENTIAL_IDENTIFIER);
-    headers.insert(&ANONYMOUS, HeaderValue::from_static("true"));
+    headers.set(&ANONYMOUS, HeaderValue::from_static("true"));
     Step::Continue
 }
 
-fn tell_consumer(headers: &mut HeaderMap, consumer: &Principal) {
-    headers.insert(&CONSUMER_ID, consumer.id_header.clone());
+fn tell_consumer(headers: &mut HeaderEdits, consumer: &Principal) {
+    headers.set(&CONSUMER_ID, consumer.id_header.clone());
     set(headers, &CONSUMER_CUSTOM_ID, consumer.custom_id_header.as_ref());
     set(headers, &CONSUMER_USERNAME, consumer.username_header.as_ref());
 }
 
-fn set(headers: &mut HeaderMap, name: &'static HeaderName, value: Option<&HeaderValue>) {
+fn set(headers: &mut HeaderEdits, name: &'static HeaderName, value: Option<&HeaderValue>) {
     match value {
-        Some(value) => drop(headers.insert(name, value.clone())),
-        None => drop(headers.remove(name)),
+        Some(value) => headers.set(name, value.clone()),
+        None => headers.remove(name),
     }
 }

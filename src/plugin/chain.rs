@@ -1,25 +1,25 @@
 //! The plugins of one route in the order they run, and the run of one exchange through them.
 //!
-//! A chain has one slot per plugin name, highest priority first, so a name runs at most once. All that does not depend
-//! on who the consumer is was decided when the chain was made (`roster`); a slot without consumer-scoped instances is
-//! one pointer. A run remembers positions, not instances: it owns nothing, counts no references and can outlive a
-//! borrow of the snapshot. Keeping `Arc`s in it would write to memory that all workers share, for each request.
+//! A chain has one slot per plugin name, highest priority first, so a name runs at most once. What does not depend on the
+//! consumer was decided when the chain was built (`roster`); a slot without consumer-scoped instances is one pointer. A
+//! run remembers positions, not instances: it owns nothing, counts no references and can outlive a borrow of the snapshot.
+//! Rejected: keeping `Arc`s in it. Each request would write to memory that all workers share.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::plugin::{Exchange, Plugin, Step};
+use crate::http1::response::ResponseHead;
+use crate::plugin::entry::Entry;
+use crate::plugin::{BodyFilter, Exchange, Plugin, Resume, Session, Step, Wants};
 
 /// The plugin names in use for one route, highest priority first, each with the instances it may run.
 #[derive(Default)]
 pub struct Chain {
     slots: Box<[Slot]>,
-    body_wanted: usize,
-    filters: bool,
+    wants: Wants,
 }
 
 /// A plugin instance that is ready to run.
@@ -45,11 +45,16 @@ pub(crate) struct Slot {
 #[derive(Clone, Default)]
 pub(crate) struct ByConsumer(pub(crate) Box<[(Uuid, Arc<Instance>)]>);
 
-/// What one exchange collected on its way through a chain.
+/// The instances that one exchange collected on its way through a chain.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     picks: SmallVec<[Pick; 8]>,
+    /// The slot that is next in `access`.
+    next: usize,
 }
+
+/// The filters of one response's body, in the order in which it passes them.
+pub type BodyFilters = SmallVec<[Box<dyn BodyFilter>; 2]>;
 
 /// A position in a chain.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +78,9 @@ impl Chain {
 
     /// From slots that are already in order.
     pub(crate) fn new(slots: Vec<Slot>) -> Self {
-        let instances = || slots.iter().flat_map(Slot::instances).map(|instance| &instance.plugin);
-        let body_wanted = instances().map(|plugin| plugin.body_wanted()).max().unwrap_or_default();
-        let filters = instances().any(|plugin| plugin.header_filter().is_some());
-        Self { slots: slots.into_boxed_slice(), body_wanted, filters }
+        let instances = slots.iter().flat_map(Slot::instances).map(|instance| instance.plugin.wants());
+        let wants = instances.fold(Wants::default(), Wants::or);
+        Self { slots: slots.into_boxed_slice(), wants }
     }
 
     /// No plugin can run.
@@ -85,45 +89,99 @@ impl Chain {
         self.slots.is_empty()
     }
 
-    /// Whether any instance of this chain looks at heads of responses.
-    pub fn filters(&self) -> bool {
-        self.filters
+    /// What any instance of this chain wants.
+    pub fn wants(&self) -> Wants {
+        self.wants
     }
 
-    /// The most bytes of request body that any instance of this chain wants to see; 0: none.
-    pub fn body_wanted(&self) -> usize {
-        self.body_wanted
+    /// Runs `rewrite` of the unscoped instances from position `next` on. After a `Wait`, call it again when the wait's
+    /// result is `Continue`.
+    pub fn rewrite(&self, exchange: &mut Exchange<'_>, next: &mut usize) -> Step {
+        while let Some(slot) = self.slots.get(*next) {
+            *next += 1;
+            match slot.base.as_ref().map_or(Step::Continue, |instance| instance.plugin.rewrite(exchange)) {
+                Step::Continue => {}
+                ended => return ended,
+            }
+        }
+        Step::Continue
     }
 
-    /// Runs `access` in order and collects in `run`, also beyond the end of the exchange: what answered or failed is
-    /// returned once everything is collected.
+    /// Runs `access` in order and collects in `run`. When an instance ends the exchange, the instances after it are
+    /// collected without running. After a `Wait`, `resume` continues.
     pub fn access(&self, exchange: &mut Exchange<'_>, run: &mut Run) -> Step {
-        let mut verdict = Step::Continue;
-        for (position, slot) in self.slots.iter().enumerate() {
+        while let Some(slot) = self.slots.get(run.next) {
+            let position = run.next;
+            run.next += 1;
             let Some((of, instance)) = slot.choose(exchange.consumer.map(|consumer| consumer.id)) else {
                 continue;
             };
             run.picks.push(Pick { slot: position, of });
-            if let Step::Continue = verdict {
-                verdict = instance.plugin.access(exchange);
+            match instance.plugin.access(exchange) {
+                Step::Continue => {}
+                step => return self.leave(step, exchange, run),
             }
         }
-        verdict
+        Step::Continue
     }
 
-    /// Runs `header_filter` of what `run` collected in this chain.
-    pub fn header_filter(&self, run: &Run, exchange: &mut Exchange<'_>, status: StatusCode, headers: &mut HeaderMap) {
-        let instances = run.picks.iter().filter_map(|pick| self.instance(*pick));
-        for filter in instances.filter_map(|instance| instance.plugin.header_filter()) {
-            filter.filter(exchange, status, headers);
+    /// Continues `access` with the result of a wait.
+    pub fn resume(&self, resume: Resume, exchange: &mut Exchange<'_>, run: &mut Run) -> Step {
+        match resume(exchange) {
+            Step::Continue => self.access(exchange, run),
+            step => self.leave(step, exchange, run),
         }
     }
 
-    /// What is collected without `access`: the unscoped choice of each name. For exchanges that end before their
+    /// Collects the rest when the exchange is over.
+    fn leave(&self, step: Step, exchange: &Exchange<'_>, run: &mut Run) -> Step {
+        if let Step::Wait(_) = step {
+            return step;
+        }
+        let consumer = exchange.consumer.map(|consumer| consumer.id);
+        for (position, slot) in self.slots.iter().enumerate().skip(run.next) {
+            run.picks.extend(slot.choose(consumer).map(|(of, _)| Pick { slot: position, of }));
+        }
+        run.next = self.slots.len();
+        step
+    }
+
+    /// Runs `header_filter` of the instances that `run` collected in this chain.
+    pub fn header_filter(&self, run: &Run, exchange: &mut Exchange<'_>, head: &mut ResponseHead) {
+        self.collected(run).for_each(|instance| instance.plugin.header_filter(exchange, head));
+    }
+
+    /// The filters for a response's body.
+    pub fn body_filters(&self, run: &Run, exchange: &mut Exchange<'_>, head: &ResponseHead) -> BodyFilters {
+        self.collected(run).filter_map(|instance| instance.plugin.body_filter(exchange, head)).collect()
+    }
+
+    /// Runs `log` of the collected instances that want it.
+    pub fn log(&self, run: &Run, entry: &Arc<Entry>) {
+        let instances = self.collected(run).filter(|instance| instance.plugin.wants().log);
+        instances.for_each(|instance| instance.plugin.log(entry));
+    }
+
+    /// Runs `preread` of the unscoped instances, until one ends the session.
+    pub fn preread(&self, session: &mut Session<'_>) -> Step {
+        for instance in self.slots.iter().filter_map(|slot| slot.base.as_ref()) {
+            match instance.plugin.preread(session) {
+                Step::Continue => {}
+                ended => return ended,
+            }
+        }
+        Step::Continue
+    }
+
+    /// What is collected without `access`: the unscoped instance of each name. For exchanges that end before their
     /// plugins run, on the snapshot's `unmatched` chain.
     pub fn collect(&self) -> Run {
         let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.base.is_some());
-        Run { picks: slots.map(|(slot, _)| Pick { slot, of: Of::Base }).collect() }
+        Run { picks: slots.map(|(slot, _)| Pick { slot, of: Of::Base }).collect(), next: self.slots.len() }
+    }
+
+    fn collected<'c>(&'c self, run: &'c Run) -> impl Iterator<Item = &'c Instance> {
+        run.picks.iter().filter_map(|pick| self.instance(*pick))
     }
 
     /// Whether both run the very same instances.

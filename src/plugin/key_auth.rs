@@ -16,7 +16,7 @@ use crate::plugin::authentication::{identify, stand_in};
 use crate::plugin::body::Fields;
 use crate::plugin::directory::KeyHolder;
 use crate::plugin::given::{Given, form_without, in_form, in_headers};
-use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
+use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step, Wants};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
 
@@ -122,8 +122,8 @@ impl Plugin for KeyAuth {
         }
     }
 
-    fn body_wanted(&self) -> usize {
-        if self.in_body { BODY_MAX } else { 0 }
+    fn wants(&self) -> Wants {
+        Wants { request_body: if self.in_body { BODY_MAX } else { 0 }, ..Wants::default() }
     }
 }
 
@@ -150,9 +150,9 @@ impl KeyAuth {
         Fields::parse(exchange.request.headers.get(header::CONTENT_TYPE)?.as_bytes(), body)
     }
 
-    fn given<'e>(&self, name: &Name, exchange: &'e Exchange<'_>, fields: Option<&'e Fields>) -> Given<'e> {
+    fn given<'e>(&self, name: &'e Name, exchange: &'e Exchange<'_>, fields: Option<&'e Fields>) -> Given<'e> {
         let header = if self.in_header { name.in_headers(exchange) } else { Given::Nothing };
-        let query = || if self.in_query { in_form(exchange.query().as_bytes(), &name.text) } else { Given::Nothing };
+        let query = || if self.in_query { in_form(exchange.query(), &name.text) } else { Given::Nothing };
         let body = || fields.map_or(Given::Nothing, |fields| fields.given(&name.text));
         header.or_else(query).or_else(body)
     }
@@ -178,10 +178,9 @@ impl Name {
         Ok(Self { text: text.into(), header: header(text)?, dashed })
     }
 
-    fn in_headers<'e>(&self, exchange: &'e Exchange<'_>) -> Given<'e> {
-        let headers = &exchange.request.headers;
-        let dashed = || self.dashed.as_ref().map_or(Given::Nothing, |name| in_headers(headers, name));
-        in_headers(headers, &self.header).or_else(dashed)
+    fn in_headers<'e>(&'e self, exchange: &'e Exchange<'_>) -> Given<'e> {
+        let given = |name| in_headers(exchange.header_values(name));
+        given(&self.header).or_else(|| self.dashed.as_ref().map_or(Given::Nothing, given))
     }
 }
 
@@ -201,16 +200,16 @@ fn holder<'a>(exchange: &Exchange<'a>, key: &[u8]) -> Result<&'a KeyHolder, Refu
 ///
 /// Kong: the whole query is written anew, also when the key came in a header.
 fn hide(name: &Name, exchange: &mut Exchange<'_>, fields: Option<Fields>) {
-    let headers = &mut exchange.request.headers;
+    let headers = &mut exchange.upward.headers;
     headers.remove(&name.header);
     if let Some(dashed) = &name.dashed {
         headers.remove(dashed);
     }
     if !exchange.query().is_empty() {
-        exchange.query = Some(form_without(exchange.query().as_bytes(), &name.text));
+        exchange.upward.query = Some(form_without(exchange.query(), &name.text));
     }
     if let Some(fields) = fields {
-        exchange.body = Some(fields.without(&name.text));
+        exchange.upward.body = Some(fields.without(&name.text));
     }
 }
 

@@ -4,21 +4,30 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, Request};
+use http::header::HeaderValue;
+use http::{HeaderName, Version};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::counter::Counters;
 use crate::entity::consumer::Consumer;
+use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
+use crate::http1::target::Target;
 use crate::plugin::chain::Instance;
 use crate::plugin::directory::{Directory, KeyHolder, Principal};
+use crate::plugin::notes::Notes;
+use crate::plugin::upward::Upward;
 use crate::plugin::{Answer, Built, Exchange, Plugin, Scope, Step, maker};
 
 /// 2025-11-24T16:00:20Z.
 pub(crate) const NOW_S: u64 = 1_764_000_020;
 
 pub(crate) struct Stage {
-    pub(crate) request: http::request::Parts,
+    pub(crate) request: RequestHead,
+    pub(crate) upward: Upward,
+    pub(crate) response_headers: Vec<(&'static Name, HeaderValue)>,
+    notes: Notes,
     pub(crate) body: Option<Bytes>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) counters: Arc<Counters>,
@@ -26,8 +35,18 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn get(target: &str) -> Self {
-        let (request, ()) = Request::get(target).body(()).unwrap().into_parts();
-        Self { request, body: None, directory: Arc::default(), counters: Arc::default() }
+        let target = Target::parse(Bytes::copy_from_slice(target.as_bytes())).unwrap();
+        let mut request = RequestHead::default();
+        (request.target, request.version) = (target, Version::HTTP_11);
+        Self {
+            request,
+            upward: Upward::default(),
+            response_headers: Vec::new(),
+            notes: Notes::default(),
+            body: None,
+            directory: Arc::default(),
+            counters: Arc::default(),
+        }
     }
 
     pub(crate) fn with_directory(mut self, directory: &Arc<Directory>) -> Self {
@@ -48,7 +67,6 @@ impl Stage {
     pub(crate) fn exchange(&mut self) -> Exchange<'_> {
         Exchange {
             path: b"/path",
-            query: None,
             body: self.body.clone(),
             route_id: Some(Uuid::from_u128(1)),
             service_id: Some(Uuid::from_u128(2)),
@@ -57,15 +75,25 @@ impl Stage {
             now_ms: NOW_S * 1000,
             consumer: None,
             credential: None,
-            response_headers: Vec::new(),
+            upward: &mut self.upward,
+            response_headers: &mut self.response_headers,
+            notes: &mut self.notes,
             directory: &self.directory,
             counters: &self.counters,
-            request: &mut self.request,
+            request: &self.request,
         }
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.request.headers.get(name).map(|value| value.to_str().unwrap())
+    /// The values that the upstream gets.
+    pub(crate) fn header_values(&self, name: &'static str) -> Vec<String> {
+        let name = HeaderName::from_static(name);
+        let values = self.upward.headers.values(&self.request.headers, &name);
+        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    /// The first value that the upstream gets.
+    pub(crate) fn header(&self, name: &'static str) -> Option<String> {
+        self.header_values(name).into_iter().next()
     }
 }
 
@@ -115,6 +143,8 @@ pub(crate) fn told(step: &Step) -> String {
         Step::Continue => "continue".to_owned(),
         Step::Respond(Answer::Error { status, message, .. }) => format!("{} {message}", status.as_u16()),
         Step::Respond(Answer::Exit { status, .. }) => format!("{} as it stands", status.as_u16()),
+        Step::Respond(Answer::Stream { status, .. }) => format!("{} streamed", status.as_u16()),
         Step::Fail(_) => "fail".to_owned(),
+        Step::Wait(_) => "wait".to_owned(),
     }
 }

@@ -1,22 +1,24 @@
-//! A door for `tidegate-bench-micro`: what the lean path does with a request's head, without a connection.
+//! A door for `tidegate-bench-micro`: the steps of an exchange that deal with a request's head, without a connection.
 //!
-//! The steps and their order are those of `lean::exchange` and `pipeline`, by the same functions, for a route without
-//! plugins that strips its path; a test holds it against what a node sends. Serving over sockets in the benchmark lost:
-//! instructions then count the runtime and the poll of the moment, and do not repeat.
+//! The steps and their order are those of `exchange::steps`, by the same functions, for a route without plugins that strips
+//! its path; a test compares the result with what a node sends. Rejected: sockets in the benchmark. Instructions then include
+//! the runtime, and do not repeat.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use http::Version;
 use http::header::HeaderValue;
 
 use crate::entity::path;
-use crate::proxy::admission::admit;
-use crate::proxy::forward::{self, Facts};
-use crate::proxy::gained::Gained;
-use crate::proxy::hop;
-use crate::proxy::lean::fit::fit;
-use crate::proxy::lean::head::{self, Found, Headers, RequestHead};
-use crate::proxy::request_id::RequestId;
-use crate::proxy::upstream_path::{self, Request, Target};
+use crate::http1::edits::HeaderEdits;
+use crate::http1::fields::{HopByHop, RequestFields};
+use crate::http1::request::{HeadScan, RequestHead};
+use crate::http1::write::{RequestHeaders, write_request};
+use crate::http1::{HeadLimits, Parsed};
+use crate::proxy::exchange::admission::admit;
+use crate::proxy::exchange::forwarded::{ForwardedFacts, forwarded_headers};
+use crate::proxy::exchange::request_id::RequestId;
+use crate::proxy::exchange::upstream_path::{self, RequestPath, UpstreamPath};
 
 /// Takes heads of requests and writes those for the upstream; its memory is used again, as a connection's is.
 pub struct Desk {
@@ -44,40 +46,55 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// The head that goes up for this one, when the route's path is `stripped_len` bytes long. `None`: it is not for the
-    /// lean path, or is refused.
+    /// The head that goes up for this one, when the route's path is `stripped_len` bytes long. `None`: it is refused.
     pub fn forward(&mut self, bytes: &[u8], stripped_len: usize) -> Option<&[u8]> {
-        let Found::Head(_) = head::request(bytes, &mut self.head) else { return None };
-        let RequestHead { parts: head, spelling, .. } = &mut self.head;
-        fit(head, 0).ok()?;
-        let host = admit(head).ok()?;
-        let path = path::normalise(head.uri.path());
-        let wishes = hop::strip_request(&mut head.headers);
-        let request = Request { sent: head.uri.path_and_query(), path: &path, matched_len: stripped_len, query: None };
-        let target = Target::new(None, true, request)?;
-        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let facts = Facts {
-            trusted: false,
-            peer: &self.peer,
-            peer_ip: localhost,
-            client_ip: localhost,
-            tls: false,
-            port: &self.port,
-            host: host.value(),
-            path: head.uri.path(),
-            prefix: upstream_path::stripped(true, &path, stripped_len),
-            via: &self.via,
-            request_id: Some(&self.request_id),
-            wishes,
+        let Parsed::Head(_) = self.head.parse(bytes, &HeadLimits::default(), &mut HeadScan::default()) else {
+            return None;
         };
-        let mut gained = Gained::default();
-        forward::tell(&mut gained, &head.headers, &facts);
+        let head = &self.head;
+        // The next head replaces it.
+        let fields = RequestFields::read(&head.headers, head.version).ok()?;
+        let host = admit(head, fields.hosts).ok().filter(|_| head.version == Version::HTTP_11)?;
+        let path = path::normalise(head.target.path());
+        let request_path = RequestPath {
+            path: &path,
+            matched_len: stripped_len,
+            replaced: None,
+            query: head.target.query(),
+            is_query_replaced: false,
+        };
+        let target = UpstreamPath::new(None, true, request_path)?;
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let hop_by_hop = HopByHop::of(&head.headers, &fields);
+        let added = forwarded_headers(
+            &head.headers,
+            &ForwardedFacts {
+                trusted: false,
+                peer: &self.peer,
+                peer_ip: localhost,
+                client_ip: localhost,
+                tls: false,
+                port: &self.port,
+                host: host.value(),
+                path: head.target.path(),
+                prefix: upstream_path::stripped(true, &path, stripped_len),
+                via: &self.via,
+                request_id: Some(&self.request_id),
+                fields,
+                hop_by_hop: &hop_by_hop,
+            },
+        );
         self.out.clear();
-        let headers = Headers { map: &head.headers, spelling, gained: &gained };
-        head::write_request(&mut self.out, &head.method, &target, &self.upstream, headers);
+        let edits = HeaderEdits::default();
+        let headers = RequestHeaders {
+            map: &head.headers,
+            spelling: &head.spelling,
+            hop_by_hop: &hop_by_hop,
+            edits: &edits,
+            added: &added,
+        };
+        write_request(&mut self.out, &head.method, |out| target.write(out), &self.upstream, headers);
         self.out.extend_from_slice(b"\r\n");
-        drop(gained);
-        self.head.clear();
         Some(&self.out)
     }
 }

@@ -1,6 +1,6 @@
 //! Header names that the data plane writes, and those that it looks for and the `http` crate does not know.
 
-use crate::plugin::name::{Name, name};
+use crate::http1::name::{Name, name};
 
 macro_rules! names {
     ($($constant:ident = $lower:literal;)*) => {

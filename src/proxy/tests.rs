@@ -6,9 +6,6 @@ mod endings;
 mod exchanges;
 mod framing;
 mod gateway;
-#[allow(clippy::duplicate_mod)]
-mod general;
-mod handover;
 mod http2;
 mod patience;
 mod protocols;

@@ -42,6 +42,8 @@ pub struct Snapshot {
 /// A route found for a request.
 pub struct Found<'a> {
     pub plan: &'a Arc<Plan>,
+    /// For `Snapshot::plan`.
+    pub rule: usize,
     /// Bytes of the normalised path that the route's path matched.
     pub matched_len: usize,
 }
@@ -102,7 +104,12 @@ impl Builder {
 impl Snapshot {
     pub fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
         let found = self.router.find(query)?;
-        Some(Found { plan: self.plans.at(found.rule)?, matched_len: found.matched_len })
+        Some(Found { plan: self.plans.at(found.rule)?, rule: found.rule, matched_len: found.matched_len })
+    }
+
+    /// The plan of a route that `find` found in this snapshot.
+    pub fn plan(&self, rule: usize) -> Option<&Plan> {
+        self.plans.at(rule).map(Arc::as_ref)
     }
 }
 

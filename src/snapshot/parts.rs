@@ -20,7 +20,7 @@ use crate::plugin::{Scope, broken, maker};
 use crate::router::Rule;
 use crate::router::compiled::{Compiled, compile};
 use crate::snapshot::kept::Made;
-use crate::snapshot::plan::{Destination, Plan, Protocols};
+use crate::snapshot::plan::{Backend, Destination, Plan, Protocols};
 
 /// A route that takes part in HTTP routing.
 pub(crate) struct RoutePart {
@@ -80,8 +80,7 @@ pub(crate) fn service(entity: &Entity) -> Made<ServicePart> {
         name: service.name.map(String::into_boxed_str),
         tls: matches!(service.protocol.as_str(), "https" | "grpcs" | "tls"),
         grpc: matches!(service.protocol.as_str(), "grpc" | "grpcs"),
-        host: service.host.into_boxed_str(),
-        port: service.port,
+        backend: Backend::Host { host: service.host.into_boxed_str(), port: service.port },
         path: service.path.map(String::into_boxed_str),
         retries: service.retries.unwrap_or(5),
         connect_timeout_ms: service.connect_timeout.unwrap_or(60_000),

@@ -58,6 +58,16 @@ impl Protocols {
     }
 }
 
+/// What the requests of a service are sent to. Each try chooses a target in it, and the target decides `Host`, TLS name and
+/// address.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// A host name or address.
+    Host { host: Box<str>, port: u16 },
+    /// Hosts and ports that take turns.
+    Group(Box<[(Box<str>, u16)]>),
+}
+
 /// Where the requests of a service go.
 #[derive(Debug)]
 pub struct Destination {
@@ -67,8 +77,7 @@ pub struct Destination {
     pub tls: bool,
     /// `grpc` or `grpcs`.
     pub grpc: bool,
-    pub host: Box<str>,
-    pub port: u16,
+    pub backend: Backend,
     pub path: Option<Box<str>>,
     /// Tries after the first.
     pub retries: u32,

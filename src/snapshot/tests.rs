@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::plugin::chain::Run;
 use crate::plugin::testing::{Stage, told};
+use crate::snapshot::plan::Backend;
 
 const SERVICE: u128 = 1;
 const ROUTE: u128 = 2;
@@ -113,7 +114,8 @@ fn everything_a_request_needs_is_there() {
     assert_eq!(plan.https_redirect_status_code, StatusCode::UPGRADE_REQUIRED);
     assert!(plan.strip_path && !plan.preserve_host && !plan.protocols.https_only());
     let service = plan.service.as_ref().unwrap();
-    assert_eq!((&*service.host, service.port, service.tls, service.retries), ("origin.test", 80, false, 5));
+    assert_eq!(service.backend, Backend::Host { host: "origin.test".into(), port: 80 });
+    assert_eq!((service.tls, service.retries), (false, 5));
     assert_eq!(ask(&snapshot, "/a", "/"), "401 No API key found in request");
     assert_eq!(ask(&snapshot, "/a", "/?apikey=secret"), "continue");
     assert!(find(&snapshot, "/b").is_none());
@@ -149,7 +151,8 @@ fn changes_take_effect() {
     let mut builder = Builder::default();
     build(&mut builder, world());
     let (snapshot, _) = build(&mut builder, with(world(), service(SERVICE, "elsewhere.test", true)));
-    assert_eq!(&*find(&snapshot, "/a").unwrap().service.as_ref().unwrap().host, "elsewhere.test");
+    let backend = &find(&snapshot, "/a").unwrap().service.as_ref().unwrap().backend;
+    assert_eq!(*backend, Backend::Host { host: "elsewhere.test".into(), port: 80 });
     let (snapshot, _) = build(&mut builder, with(world(), consumer(CONSUMER, "renamed")));
     assert_eq!(snapshot.directory.keys["secret"].consumer.username.as_deref(), Some("renamed"));
     assert!(snapshot.directory.consumer("ann").is_none());

@@ -6,10 +6,12 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::http1::HeadLimits;
 use crate::listen::tls::Sources;
 use crate::node::settings::listen::Entry;
 use crate::node::settings::reader::{Reader, size, span};
-use crate::proxy::{Patience, ResponseHeaders, upstream};
+use crate::proxy::options::{Patience, ResponseHeaders};
+use crate::proxy::upstream::options::UpstreamOptions;
 
 /// The data plane.
 #[derive(Clone, Debug)]
@@ -29,10 +31,10 @@ pub struct Proxy {
     pub error_default_type: String,
     pub allow_debug_header: bool,
     pub allow_fly_replay: bool,
-    pub lean: bool,
     pub keepalive_requests: u32,
     pub patience: Patience,
-    pub upstream: upstream::Options,
+    pub head: HeadLimits,
+    pub upstream: UpstreamOptions,
 }
 
 /// The Admin API and the status listener.
@@ -74,10 +76,10 @@ impl Proxy {
             error_default_type: reader.text("error_default_type").unwrap_or_default(),
             allow_debug_header: reader.flag("allow_debug_header"),
             allow_fly_replay: reader.flag("allow_fly_replay"),
-            lean: reader.flag("proxy_lean"),
             keepalive_requests: reader.whole("nginx_http_keepalive_requests", 0..=u64::from(u32::MAX)).unwrap_or(0)
                 as u32,
             patience: patience(reader),
+            head: head_limits(reader),
             upstream: upstream_options(reader),
         }
     }
@@ -211,13 +213,28 @@ fn patience(reader: &mut Reader) -> Patience {
     }
 }
 
-fn upstream_options(reader: &mut Reader) -> upstream::Options {
+/// nginx's directive: number and size of the buffers for a request's head. A line fits into one buffer.
+fn head_limits(reader: &mut Reader) -> HeadLimits {
+    let parse = |text: &str| {
+        let (count, bytes) = text.trim().split_once(char::is_whitespace)?;
+        let count: usize = count.parse().ok().filter(|count| (1..=1_024).contains(count))?;
+        let line_bytes = usize::try_from(size(bytes.trim())?).ok().filter(|bytes| (512..=1 << 20).contains(bytes))?;
+        Some(HeadLimits { line_bytes, head_bytes: (count * line_bytes).min(HEAD_BYTES_MAX) })
+    };
+    let allowed = "a number of buffers and the size of one, as in 8 8k";
+    reader.parsed("nginx_http_large_client_header_buffers", allowed, parse).unwrap_or_default()
+}
+
+/// Largest head that a setting can allow, in bytes.
+const HEAD_BYTES_MAX: usize = 4 << 20;
+
+fn upstream_options(reader: &mut Reader) -> UpstreamOptions {
     let valid_ttl = reader.seconds("dns_valid_ttl").or_else(|| reader.seconds("resolver_valid_ttl"));
     let stale_ttl = reader.seconds("resolver_stale_ttl").or_else(|| reader.seconds("dns_stale_ttl"));
     let mut resolvers = name_servers(reader, "dns_resolver");
     resolvers.extend(name_servers(reader, "resolver_address"));
     let bundles = reader.list("lua_ssl_trusted_certificate");
-    upstream::Options {
+    UpstreamOptions {
         keepalive_pool_size: reader.whole("upstream_keepalive_pool_size", 0..=1_000_000).unwrap_or(0) as usize,
         keepalive_max_requests: reader.whole("upstream_keepalive_max_requests", 0..=u64::from(u32::MAX)).unwrap_or(0),
         keepalive_idle_timeout: reader.seconds("upstream_keepalive_idle_timeout").unwrap_or_default(),
@@ -225,6 +242,7 @@ fn upstream_options(reader: &mut Reader) -> upstream::Options {
         dns_resolver: resolvers,
         dns_valid_ttl: valid_ttl,
         dns_stale_ttl: stale_ttl.unwrap_or(Duration::ZERO),
+        head_bytes: HeadLimits::default().head_bytes,
     }
 }
 

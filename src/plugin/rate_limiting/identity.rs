@@ -39,7 +39,7 @@ impl By {
             By::Credential => id(credential()),
             By::Address => None,
             By::Service => id(exchange.service_id),
-            By::Header(name) => exchange.request.headers.get(name).map(|value| tagged(b't', value.as_bytes())),
+            By::Header(name) => exchange.header_values(name).next().map(|value| tagged(b't', value.as_bytes())),
             By::Path(path) => (path.as_bytes() == exchange.path).then(|| tagged(b't', path.as_bytes())),
         };
         found.unwrap_or_else(|| match exchange.client_ip.to_canonical() {
@@ -66,7 +66,7 @@ impl By {
             By::Address => None,
             By::Service => exchange.service_id.map(|id| ("service", id.to_string())),
             By::Header(name) => {
-                exchange.request.headers.get(name).map(|value| ("header", header_shown(name, value.as_bytes())))
+                exchange.header_values(name).next().map(|value| ("header", header_shown(name, value.as_bytes())))
             }
             By::Path(path) => (path.as_bytes() == exchange.path).then(|| ("path", bounded(path))),
         };

@@ -82,7 +82,7 @@ impl Plugin for RateLimiting {
             exchange.counters.name(subject, &self.limits, || self.name(exchange));
         }
         if !self.hide_client_headers {
-            report::add(&self.limits, &self.shown_limits, &verdict, &mut exchange.response_headers);
+            report::add(&self.limits, &self.shown_limits, &verdict, exchange.response_headers);
         }
         match (verdict.admitted, self.error_code) {
             (true, _) => Step::Continue,

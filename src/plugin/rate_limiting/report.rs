@@ -4,7 +4,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 
 use crate::counter::{Limit, Period, Verdict, Window};
-use crate::plugin::name::{Name, name};
+use crate::http1::name::{Name, name};
 use crate::plugin::number;
 
 static RATE_LIMIT_LIMIT: Name = name!("ratelimit-limit");

@@ -2,13 +2,14 @@
 
 use std::sync::Mutex;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::*;
+use crate::http1::response::ResponseHead;
 use crate::plugin::chain::Run;
 use crate::plugin::directory::{Directory, Principal};
 use crate::plugin::testing::{Stage, directory, instance, principal, told};
-use crate::plugin::{Answer, Exchange, HeaderFilter, Plugin, Step};
+use crate::plugin::{Answer, Exchange, Plugin, Step, Wants};
 
 /// What ran, in order: `LABEL` for access, `LABEL~` for header_filter.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -26,18 +27,12 @@ impl Plugin for Probe {
         (self.access)(exchange)
     }
 
-    fn header_filter(&self) -> Option<&dyn HeaderFilter> {
-        Some(self)
-    }
-
-    fn body_wanted(&self) -> usize {
-        self.label.len()
-    }
-}
-
-impl HeaderFilter for Probe {
-    fn filter(&self, _: &mut Exchange<'_>, _: StatusCode, _: &mut HeaderMap) {
+    fn header_filter(&self, _: &mut Exchange<'_>, _: &mut ResponseHead) {
         self.log.lock().unwrap().push(format!("{}~", self.label));
+    }
+
+    fn wants(&self) -> Wants {
+        Wants { header_filter: true, request_body: self.label.len(), ..Wants::default() }
     }
 }
 
@@ -78,7 +73,7 @@ fn run(chain: &Chain, log: &Log, consumer: Option<&str>) -> (Vec<String>, String
     exchange.consumer = consumer.and_then(|name| people.consumer(name));
     let mut run = Run::default();
     let step = chain.access(&mut exchange, &mut run);
-    chain.header_filter(&run, &mut exchange, StatusCode::OK, &mut HeaderMap::new());
+    chain.header_filter(&run, &mut exchange, &mut ResponseHead::default());
     (std::mem::take(&mut *log.lock().unwrap()), told(&step))
 }
 
@@ -150,9 +145,9 @@ fn a_chain_filters_when_one_of_its_instances_does() {
     struct Silent;
     impl Plugin for Silent {}
     let silent = || (scope(None, None, None), instance("silent", 1, Silent));
-    assert!(!Roster::new([silent()]).chain(Place::default()).filters());
+    assert!(!Roster::new([silent()]).chain(Place::default()).wants().header_filter);
     let probed = (scope(None, None, Some(ANN)), probe(&Log::default(), "a", 5, "a", quiet));
-    assert!(Roster::new([silent(), probed]).chain(Place::default()).filters());
+    assert!(Roster::new([silent(), probed]).chain(Place::default()).wants().header_filter);
 }
 
 #[test]
@@ -167,7 +162,7 @@ fn names_run_once_by_priority_then_name_descending() {
     ]);
     let chain = roster.chain(roster.place(Some(ROUTE), Some(SERVICE)));
     assert_eq!(run(&chain, &log, None).0, ["b", "c", "a", "z", "b~", "c~", "a~", "z~"]);
-    assert_eq!(chain.body_wanted(), 1);
+    assert_eq!(chain.wants().request_body, 1);
 }
 
 #[test]
@@ -213,7 +208,7 @@ fn unmatched_requests_see_the_global_instances_on_their_way_out() {
     ]);
     let chain = roster.unmatched();
     let mut stage = Stage::get("/");
-    chain.header_filter(&chain.collect(), &mut stage.exchange(), StatusCode::NOT_FOUND, &mut HeaderMap::new());
+    chain.header_filter(&chain.collect(), &mut stage.exchange(), &mut ResponseHead::default());
     assert_eq!(*log.lock().unwrap(), ["b~", "a~"]);
 }
 

@@ -12,11 +12,14 @@ use uuid::Uuid;
 
 use crate::counter::Counters;
 use crate::entity::{Entity, Kind};
+use crate::http1::HeadLimits;
 use crate::listen::Traffic;
 use crate::listen::access_log::{AccessLog, CLIENTS_LINES, Target};
 use crate::listen::bind::Address;
+use crate::proxy::Proxy;
+use crate::proxy::options::{Options, Patience, ResponseHeaders};
 use crate::proxy::tests::client::Client;
-use crate::proxy::{Options, Patience, Proxy, ResponseHeaders, upstream};
+use crate::proxy::upstream::options::UpstreamOptions;
 use crate::snapshot::{Builder, Live};
 
 pub struct Gateway {
@@ -177,10 +180,10 @@ fn options(access_log: AccessLog) -> Options {
         error_default_type: "text/plain".to_owned(),
         allow_debug_header: false,
         allow_fly_replay: false,
-        lean: !is_general(),
         keepalive_requests: 0,
         patience: Patience::default(),
-        upstream: upstream::Options {
+        head: HeadLimits::default(),
+        upstream: UpstreamOptions {
             keepalive_pool_size: 16,
             keepalive_max_requests: 0,
             keepalive_idle_timeout: Duration::from_secs(60),
@@ -188,13 +191,8 @@ fn options(access_log: AccessLog) -> Options {
             dns_resolver: Vec::new(),
             dns_valid_ttl: None,
             dns_stale_ttl: Duration::ZERO,
+            head_bytes: 64 * 1024,
         },
         access_log,
     }
-}
-
-/// Whether the test that runs now is one of `tests::general`. The harness names threads after tests, unless it is told
-/// to use one thread only: then all run on the lean path.
-fn is_general() -> bool {
-    std::thread::current().name().is_some_and(|name| name.contains("::general::"))
 }

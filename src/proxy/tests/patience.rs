@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::listen::tls::{Certificates, Sources};
-use crate::proxy::Options;
+use crate::proxy::options::Options;
 use crate::proxy::tests::backend::Backend;
 use crate::proxy::tests::gateway::Gateway;
 

@@ -6,9 +6,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::proxy::upstream::pool::{Key, Secured};
+use crate::proxy::upstream::key::{Key, Secured};
+use crate::proxy::upstream::stream::Stream;
 use crate::proxy::upstream::tls::Tls;
-use crate::proxy::upstream::wire::Stream;
 
 /// Why there is no connection.
 pub(super) struct Unconnected {

@@ -1,39 +1,25 @@
-//! Connections at rest, for the next request to the same place.
+//! Idle connections, for the next request to the same upstream.
 //!
-//! The one used last is taken first, so that a pool shrinks when traffic does. Nobody polls a connection at rest; once
-//! a second all are looked at, and those that are too old or that the upstream has closed are dropped. One that was
-//! closed since is found out by the request that takes it, which hyper then hands back unsent.
+//! The connection that was used last is taken first, so that a pool shrinks when traffic does. No task polls an idle
+//! connection; once a second all are checked, and those that are too old or that the upstream has closed are dropped. One
+//! that was closed since is noticed when it is taken.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::proxy::upstream::Options;
-use crate::proxy::upstream::tls::Verify;
+use crate::proxy::upstream::http1::Http1Connection;
+use crate::proxy::upstream::key::Key;
+use crate::proxy::upstream::options::UpstreamOptions;
 
+/// Time between two checks of all idle connections.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// Connections with the same key are interchangeable.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) address: SocketAddr,
-    pub(super) tls: Option<Rc<Secured>>,
-}
-
-/// What sets TLS connections to one address apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Secured {
-    /// The name sent and verified; empty: none is sent.
-    pub(super) name: Box<str>,
-    pub(super) verify: Verify,
-}
 
 /// The bounds of the settings.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
-    /// Connections at rest per key; the one that rested longest makes room.
+    /// Idle connections per key; the one that has been idle longest makes room.
     size: usize,
     /// Zero: no limit.
     max_requests: u64,
@@ -41,74 +27,58 @@ struct Bounds {
     idle_timeout: Duration,
 }
 
-/// A connection that can rest.
-pub(super) trait Restful {
-    fn key(&self) -> &Key;
-
-    /// Requests begun on it.
-    fn requests(&self) -> u64;
-
-    /// Whether it can serve another request, as far as is known without asking the system.
-    fn is_ready(&mut self) -> bool;
-
-    /// Wakes nobody until it is used again.
-    fn rest(&mut self);
-
-    /// The same as `is_ready`, but looks; called from time to time while it rests.
-    fn is_alive(&mut self) -> bool;
-}
-
-/// The connections at rest of one worker, of one way to speak HTTP.
-pub(super) struct Pool<C> {
+/// The idle connections of one worker.
+pub(super) struct Pool {
     bounds: Bounds,
-    resting: RefCell<hashbrown::HashMap<Key, VecDeque<Resting<C>>, foldhash::fast::RandomState>>,
+    idle: RefCell<hashbrown::HashMap<Key, VecDeque<Idle>, foldhash::fast::RandomState>>,
     swept: Cell<bool>,
 }
 
-struct Resting<C> {
-    link: C,
+struct Idle {
+    connection: Http1Connection,
     since: Instant,
 }
 
-impl<C: Restful + 'static> Pool<C> {
-    pub(super) fn new(options: &Options) -> Rc<Self> {
+impl Pool {
+    pub(super) fn new(options: &UpstreamOptions) -> Rc<Self> {
         let bounds = Bounds {
             size: options.keepalive_pool_size,
             max_requests: options.keepalive_max_requests,
             idle_timeout: options.keepalive_idle_timeout,
         };
-        Rc::new(Self { bounds, resting: RefCell::default(), swept: Cell::new(false) })
+        Rc::new(Self { bounds, idle: RefCell::default(), swept: Cell::new(false) })
     }
 
-    /// The connection that came last, unless it has rested too long by `now` or is known to be closed.
-    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<C> {
-        let mut resting = self.resting.borrow_mut();
-        let links = resting.get_mut(key)?;
-        while let Some(mut last) = links.pop_back() {
-            if last.link.is_ready() && !self.bounds.expired(last.since, now) {
-                return Some(last.link);
+    /// The connection that was used last, unless it has been idle too long by `now` or is closed.
+    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<Http1Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.get_mut(key)?;
+        while let Some(mut last) = connections.pop_back() {
+            if last.connection.is_open() && !self.bounds.expired(last.since, now) {
+                return Some(last.connection);
             }
         }
         None
     }
 
     /// Keeps a connection that is ready for another request, if the bounds allow.
-    pub(super) fn put(self: &Rc<Self>, mut link: C) {
-        if self.bounds.size == 0 || (self.bounds.max_requests > 0 && link.requests() >= self.bounds.max_requests) {
+    pub(super) fn put(self: &Rc<Self>, connection: Http1Connection) {
+        let bounds = &self.bounds;
+        if bounds.size == 0 || (bounds.max_requests > 0 && connection.requests() >= bounds.max_requests) {
             return;
         }
-        link.rest();
-        let mut resting = self.resting.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         let since = Instant::now();
-        match resting.get_mut(link.key()) {
-            Some(links) => {
-                if links.len() >= self.bounds.size {
-                    links.pop_front();
+        match idle.get_mut(connection.key()) {
+            Some(connections) => {
+                if connections.len() >= bounds.size {
+                    connections.pop_front();
                 }
-                links.push_back(Resting { link, since });
+                connections.push_back(Idle { connection, since });
             }
             None => {
-                resting.insert(link.key().clone(), VecDeque::from([Resting { link, since }]));
+                let key = connection.key().clone();
+                idle.insert(key, VecDeque::from([Idle { connection, since }]));
             }
         }
         if !self.swept.replace(true) {
@@ -117,22 +87,18 @@ impl<C: Restful + 'static> Pool<C> {
     }
 
     /// Drops what is too old or closed; true when something is left.
-    fn retain_live(&self, now: Instant) -> bool {
-        let mut resting = self.resting.borrow_mut();
-        resting.retain(|_, links| {
-            links.retain_mut(|one| {
-                let alive = one.link.is_alive();
-                one.link.rest();
-                alive && !self.bounds.expired(one.since, now)
-            });
-            !links.is_empty()
+    fn retain_open(&self, now: Instant) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|_, connections| {
+            connections.retain_mut(|one| one.connection.is_open() && !self.bounds.expired(one.since, now));
+            !connections.is_empty()
         });
-        !resting.is_empty()
+        !idle.is_empty()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.resting.borrow().values().map(VecDeque::len).sum()
+        self.idle.borrow().values().map(VecDeque::len).sum()
     }
 }
 
@@ -142,12 +108,12 @@ impl Bounds {
     }
 }
 
-/// Runs while connections rest; `put` starts it again.
-async fn sweep<C: Restful + 'static>(pool: Weak<Pool<C>>) {
+/// Runs while there are idle connections; `put` starts it again.
+async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let Some(pool) = pool.upgrade() else { return };
-        if !pool.retain_live(Instant::now()) {
+        if !pool.retain_open(Instant::now()) {
             pool.swept.set(false);
             return;
         }

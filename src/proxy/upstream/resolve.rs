@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
-use crate::proxy::upstream::Options;
+use crate::proxy::upstream::options::UpstreamOptions;
 use crate::proxy::upstream::resolve::cache::{Cache, Entry, Look, Rules};
 
 /// How long a request waits for the renewal of an answer that is past its time but may still be used.
@@ -69,7 +69,7 @@ pub(super) struct Names {
 
 impl Names {
     /// Reads the resolver's configuration.
-    pub(super) fn new(options: &Options, shared: SharedNames) -> Rc<Self> {
+    pub(super) fn new(options: &UpstreamOptions, shared: SharedNames) -> Rc<Self> {
         Self::asking(system::source(&options.dns_resolver), Rules::of(options), shared)
     }
 

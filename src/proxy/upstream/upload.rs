@@ -1,187 +1,192 @@
-//! The body of a request as hyper takes it, and what became of a streamed one.
-//!
-//! A streamed body stays with the exchange, behind a reference that hyper's side borrows from: when a try fails before
-//! the first byte of the body was wanted, the next one can have it.
+//! A request on its way to the upstream: its head, and its body, held or streamed.
 
-use std::cell::RefCell;
-use std::fmt;
+use std::borrow::Cow;
+use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
-use crate::proxy::upstream::{ClientFault, RequestBody};
+use crate::http1::body::Slices;
+use crate::proxy::io::outgoing::Outgoing;
+use crate::proxy::upstream::body_source::{BodySource, ClientFault};
+use crate::proxy::upstream::stream::Stream;
 
-/// The body of all tries of one exchange.
-pub(super) enum Payload {
-    Empty,
-    Whole(Bytes, Option<HeaderMap>),
-    Stream(Rc<RefCell<Streamed>>),
-}
-
-/// A body that can be sent once.
-pub(super) struct Streamed {
-    stream: Pin<Box<dyn Body<Data = Bytes, Error = ClientFault>>>,
-    length: Option<u64>,
-    progress: Progress,
-    fault: Option<ClientFault>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Untouched,
-    Begun,
-    Done,
-}
-
-/// The body of one try.
-pub(super) enum Upload {
-    Empty,
-    Whole { data: Option<Bytes>, trailers: Option<HeaderMap> },
-    Stream(Rc<RefCell<Streamed>>),
-}
-
-/// What hyper is told when the client broke the exchange; the fault itself waits in `Payload::take_fault`.
+/// One try's request.
 #[derive(Debug)]
-pub(super) struct Aborted;
-
-impl Payload {
-    pub(super) fn new(body: RequestBody, length: Option<u64>) -> Self {
-        match body {
-            RequestBody::Empty => Self::Empty,
-            RequestBody::Whole(data, trailers) => Self::Whole(data, trailers.filter(|trailers| !trailers.is_empty())),
-            RequestBody::Stream(stream) => {
-                let progress = if stream.is_end_stream() { Progress::Done } else { Progress::Untouched };
-                Self::Stream(Rc::new(RefCell::new(Streamed { stream, length, progress, fault: None })))
-            }
-        }
-    }
-
-    /// The body for a try.
-    pub(super) fn upload(&self) -> Upload {
-        match self {
-            Self::Empty => Upload::Empty,
-            Self::Whole(data, trailers) => {
-                Upload::Whole { data: Some(data.clone()).filter(|data| !data.is_empty()), trailers: trailers.clone() }
-            }
-            Self::Stream(streamed) => Upload::Stream(streamed.clone()),
-        }
-    }
-
-    /// Whether the next try can send it.
-    pub(super) fn resendable(&self) -> bool {
-        match self {
-            Self::Empty | Self::Whole(..) => true,
-            Self::Stream(streamed) => streamed.borrow().progress == Progress::Untouched,
-        }
-    }
-
-    /// The length to state; `None`: chunked.
-    pub(super) fn framing(&self) -> Framing {
-        match self {
-            Self::Empty => Framing::None,
-            Self::Whole(data, None) => Framing::Length(u64::try_from(data.len()).unwrap_or(u64::MAX)),
-            Self::Whole(_, Some(_)) => Framing::Chunked,
-            Self::Stream(streamed) => streamed.borrow().length.map_or(Framing::Chunked, Framing::Length),
-        }
-    }
-
-    pub(super) fn take_fault(&self) -> Option<ClientFault> {
-        match self {
-            Self::Empty | Self::Whole(..) => None,
-            Self::Stream(streamed) => streamed.borrow_mut().fault.take(),
-        }
-    }
-
-    /// Tells later whether the client still owes a part of the body.
-    pub(super) fn watch(&self) -> Option<Rc<RefCell<Streamed>>> {
-        match self {
-            Self::Empty | Self::Whole(..) => None,
-            Self::Stream(streamed) => Some(streamed.clone()),
-        }
-    }
+pub struct Upload {
+    pub(super) outgoing: Outgoing,
+    body: UploadBody,
+    state: State,
+    /// Bytes were handed to the system.
+    sent: bool,
+    /// Data of the client's body was used.
+    used: bool,
+    waits_for_client: bool,
+    /// When the system took bytes last, not counting the first write.
+    moved: Option<Instant>,
+    error: Option<io::Error>,
 }
 
-/// How a body's end is told.
+/// Where the body comes from, and how it is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    None,
-    Length(u64),
+pub enum UploadBody {
+    /// Whole in memory, of this many bytes; 0 also when there is no body.
+    Held(usize),
+    /// Streamed with the client's length.
+    Length,
     Chunked,
 }
 
-impl Streamed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// More of the body follows what is in `outgoing`.
+    Body,
+    /// `outgoing` has the rest.
+    Rest,
+    /// All is sent and flushed.
+    Done,
+    /// The upstream takes no more.
+    Failed,
+}
+
+/// Why sending ended.
+#[derive(Debug)]
+pub(super) enum UploadFault {
+    Client(ClientFault),
+    /// See `Upload::error`.
+    Upstream,
+}
+
+impl Upload {
+    /// `outgoing`: holds the head.
+    pub(super) fn new(mut outgoing: Outgoing, body: UploadBody) -> Self {
+        let state = match body {
+            UploadBody::Held(length) => {
+                outgoing.add_data(length, false);
+                State::Rest
+            }
+            UploadBody::Length | UploadBody::Chunked => State::Body,
+        };
+        Self { outgoing, body, state, sent: false, used: false, waits_for_client: false, moved: None, error: None }
+    }
+
+    /// Sends as far as it goes. `held`: the whole body, of a held one.
+    pub(super) fn poll<B: BodySource>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        held: &[u8],
+        source: &mut B,
+    ) -> Poll<Result<(), UploadFault>> {
+        loop {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::Failed => return Poll::Ready(Err(UploadFault::Upstream)),
+                State::Body | State::Rest => {}
+            }
+            // The first data goes out together with the head.
+            let is_owed =
+                self.state == State::Body && self.outgoing.takes_data() && self.poll_next(cx, source)?.is_pending();
+            if is_owed && self.outgoing.is_empty() {
+                self.waits_for_client = true;
+                // TLS may hold back bytes; whether they leave now does not matter here.
+                let _ = Pin::new(&mut *stream).poll_flush(cx);
+                return Poll::Pending;
+            }
+            self.waits_for_client = false;
+            let outcome = if self.outgoing.is_empty() && self.state == State::Rest {
+                let flushed = ready!(Pin::new(&mut *stream).poll_flush(cx));
+                if flushed.is_ok() {
+                    self.state = State::Done;
+                }
+                flushed
+            } else if self.outgoing.is_empty() {
+                Ok(())
+            } else {
+                ready!(self.poll_write(cx, stream, held, source))
+            };
+            if let Err(error) = outcome {
+                (self.state, self.error) = (State::Failed, Some(error));
+            }
+        }
+    }
+
+    /// Puts the next piece of the client's body into `outgoing`; pending when the client owes it.
+    fn poll_next<B: BodySource>(&mut self, cx: &mut Context<'_>, source: &mut B) -> Result<Poll<()>, UploadFault> {
+        match source.poll_data(cx) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(fault)) => return Err(UploadFault::Client(fault)),
+        }
+        let (ready, chunked) = (source.ready(), self.body == UploadBody::Chunked);
+        if ready > 0 {
+            self.used = true;
+            self.outgoing.add_data(ready, chunked);
+            return Ok(Poll::Ready(()));
+        }
+        self.state = State::Rest;
+        if chunked {
+            self.outgoing.add_last_chunk(source.take_trailers().as_ref());
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn poll_write<B: BodySource>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        held: &[u8],
+        source: &mut B,
+    ) -> Poll<io::Result<()>> {
+        let mut slices = Slices::new();
+        match self.body {
+            UploadBody::Held(length) => slices.push(&held[length - self.outgoing.data_left()..length]),
+            UploadBody::Length | UploadBody::Chunked => source.slices(&mut slices),
+        }
+        let used = ready!(self.outgoing.poll_write(cx, Pin::new(stream), &slices))?;
+        drop(slices);
+        if !matches!(self.body, UploadBody::Held(_)) {
+            source.consume(used);
+        }
+        if self.sent {
+            self.moved = Some(Instant::now());
+        }
+        self.sent = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether bytes of the request were handed to the system.
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// Whether another try can send the same request.
+    pub(super) fn is_resendable(&self) -> bool {
+        !self.used
+    }
+
     pub(super) fn is_done(&self) -> bool {
-        self.progress == Progress::Done
+        self.state == State::Done
+    }
+
+    /// Whether nothing more will be sent, for whatever reason.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Failed)
+    }
+
+    /// After a pending poll: whether the client's body is waited for, and not the upstream.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits_for_client
+    }
+
+    pub(super) fn moved(&mut self) -> Option<Instant> {
+        self.moved.take()
+    }
+
+    /// Why the upstream takes no more.
+    pub(super) fn error(&self) -> Option<Cow<'static, str>> {
+        Some(self.error.as_ref()?.to_string().into())
     }
 }
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Whole { data, trailers } => {
-                let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
-                Poll::Ready(frame.map(Ok))
-            }
-            Self::Stream(streamed) => {
-                // A try that was given up could still poll: the next one has the body then.
-                let Ok(mut streamed) = streamed.try_borrow_mut() else { return Poll::Ready(Some(Err(Aborted))) };
-                streamed.poll(cx)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
-            Self::Stream(streamed) => streamed.borrow().is_done(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
-            Self::Whole { data, trailers: None } => SizeHint::with_exact(data.as_ref().map_or(0, length)),
-            Self::Stream(streamed) => streamed.borrow().length.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
-    }
-}
-
-impl Streamed {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        if self.is_done() {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(self.stream.as_mut().poll_frame(cx));
-        let last = frame.is_none() || self.stream.is_end_stream();
-        self.progress = if last { Progress::Done } else { Progress::Begun };
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|fault| {
-                self.progress = Progress::Done;
-                self.fault = Some(fault);
-                Aborted
-            })
-        }))
-    }
-}
-
-fn length(data: &Bytes) -> u64 {
-    u64::try_from(data.len()).unwrap_or(u64::MAX)
-}
-
-impl fmt::Display for Aborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client broke the exchange")
-    }
-}
-
-impl std::error::Error for Aborted {}

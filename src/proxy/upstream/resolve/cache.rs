@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::proxy::upstream::Options;
+use crate::proxy::upstream::options::UpstreamOptions;
 use crate::proxy::upstream::resolve::{Outcome, Unresolved};
 
 /// Names kept. At the bound all that nobody may use any longer goes, and if that is nothing, any one.
@@ -28,7 +28,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn of(options: &Options) -> Self {
+    pub(super) fn of(options: &UpstreamOptions) -> Self {
         Self { valid: options.dns_valid_ttl, stale: options.dns_stale_ttl }
     }
 }

@@ -12,9 +12,9 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Sends `count` requests one after another; returns how many connections that took.
-async fn connections(options: Options, answer: &'static str, count: usize) -> usize {
+async fn connections(options: UpstreamOptions, answer: &'static str, count: usize) -> usize {
     let backend = Backend::answering(answer).await;
-    let upstreams = Upstreams::new(&options).unwrap();
+    let upstreams = with_options(&options);
     for _ in 0..count {
         let outcome = outcome(&upstreams, &origin(backend.address), request("GET")).await;
         assert!(outcome.starts_with("200 "), "{outcome}");
@@ -26,12 +26,15 @@ async fn connections(options: Options, answer: &'static str, count: usize) -> us
 fn connections_are_used_again_within_their_bounds() {
     run(async {
         assert_eq!(connections(options(), OK, 5).await, 1);
-        assert_eq!(connections(Options { keepalive_pool_size: 0, ..options() }, OK, 5).await, 5);
-        assert_eq!(connections(Options { keepalive_max_requests: 2, ..options() }, OK, 5).await, 3);
-        assert_eq!(connections(Options { keepalive_max_requests: 0, ..options() }, OK, 5).await, 1);
+        assert_eq!(connections(UpstreamOptions { keepalive_pool_size: 0, ..options() }, OK, 5).await, 5);
+        assert_eq!(connections(UpstreamOptions { keepalive_max_requests: 2, ..options() }, OK, 5).await, 3);
+        assert_eq!(connections(UpstreamOptions { keepalive_max_requests: 0, ..options() }, OK, 5).await, 1);
         let at_once = Duration::from_nanos(1);
-        assert_eq!(connections(Options { keepalive_idle_timeout: at_once, ..options() }, OK, 5).await, 5);
-        assert_eq!(connections(Options { keepalive_idle_timeout: Duration::ZERO, ..options() }, OK, 5).await, 1);
+        assert_eq!(connections(UpstreamOptions { keepalive_idle_timeout: at_once, ..options() }, OK, 5).await, 5);
+        assert_eq!(
+            connections(UpstreamOptions { keepalive_idle_timeout: Duration::ZERO, ..options() }, OK, 5).await,
+            1
+        );
     });
 }
 
@@ -66,7 +69,7 @@ fn a_head_request_and_a_bodiless_status_leave_the_connection_usable() {
 fn parallel_requests_have_a_connection_each_and_the_pool_keeps_its_size() {
     run(async {
         let backend = Backend::answering(OK).await;
-        let upstreams = Upstreams::new(&Options { keepalive_pool_size: 3, ..options() }).unwrap();
+        let upstreams = with_options(&UpstreamOptions { keepalive_pool_size: 3, ..options() });
         let origin = origin(backend.address);
         let all = (0..10).map(|_| outcome(&upstreams, &origin, request("GET")));
         assert!(futures_util::future::join_all(all).await.iter().all(|outcome| outcome == DONE));
@@ -93,7 +96,7 @@ fn an_idle_connection_that_is_too_old_is_dropped_without_traffic() {
     run(async {
         let backend = Backend::answering(OK).await;
         let upstreams =
-            Upstreams::new(&Options { keepalive_idle_timeout: Duration::from_millis(1), ..options() }).unwrap();
+            with_options(&UpstreamOptions { keepalive_idle_timeout: Duration::from_millis(1), ..options() });
         assert_eq!(outcome(&upstreams, &origin(backend.address), request("GET")).await, DONE);
         assert_eq!(upstreams.pool.len(), 1);
         until(|| upstreams.pool.len() == 0).await;
@@ -171,10 +174,9 @@ fn a_body_dropped_before_its_end_closes_the_connection() {
         })
         .await;
         let upstreams = upstreams();
-        let reply = upstreams.send(&origin(backend.address), request("GET")).await.unwrap_or_else(|_| panic!());
-        let mut body = reply.response.into_body();
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "start");
-        drop(body);
+        let mut reply = ask(&upstreams, &origin(backend.address), request("GET")).await.unwrap_or_else(|_| panic!());
+        assert_eq!(reply.next().await, Ok(Some("start".to_owned())));
+        drop(reply);
         until(|| gone.get()).await;
         assert_eq!(upstreams.pool.len(), 0);
     });

@@ -7,7 +7,7 @@ use crate::proxy::upstream::tests::*;
 /// Sends with two more tries allowed to a backend that fails in one way; returns the outcome and the requests it saw.
 async fn against(backend: &Backend, method: &str) -> (String, usize) {
     let before = backend.requests();
-    let origin = Origin { retries: 2, read_timeout: SHORT, ..origin(backend.address) };
+    let origin = Destination { retries: 2, read_timeout_ms: SHORT_MS, ..origin(backend.address) };
     let outcome = outcome(&upstreams(), &origin, with_body(method, whole("body"))).await;
     (outcome, backend.requests() - before)
 }
@@ -68,7 +68,7 @@ fn an_answer_that_began_is_final_whatever_it_is() {
 fn a_refused_connection_is_tried_again_for_every_method() {
     run(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let origin = Origin { retries: 2, ..origin(listener.local_addr().unwrap()) };
+        let origin = Destination { retries: 2, ..origin(listener.local_addr().unwrap()) };
         drop(listener);
         for method in ["GET", "POST"] {
             assert_eq!(outcome(&upstreams(), &origin, request(method)).await, "bad answer tries=3");
@@ -80,7 +80,7 @@ fn a_refused_connection_is_tried_again_for_every_method() {
 fn a_connect_timeout_is_tried_again_for_every_method() {
     run(async {
         let full = full_listener();
-        let origin = Origin { retries: 1, connect_timeout: SHORT, ..origin(full.1) };
+        let origin = Destination { retries: 1, connect_timeout_ms: SHORT_MS, ..origin(full.1) };
         for method in ["GET", "POST"] {
             assert_eq!(outcome(&upstreams(), &origin, request(method)).await, "timeout tries=2");
         }
@@ -108,10 +108,11 @@ fn each_try_takes_the_next_address_and_each_exchange_starts_one_further() {
         let backend =
             Backend::start_at("127.0.0.2:0", None, |_, mut peer| async move { while peer.exchange(OK).await {} }).await;
         let upstreams = knowing("two.test", &[[127, 0, 0, 1], [127, 0, 0, 2]]);
-        let origin = Origin { retries: 1, ..named("two.test", backend.address.port()) };
+        let destination = Destination { retries: 1, ..named("two.test", backend.address.port()) };
+        let origin = Origin::new(&destination).unwrap();
         let mut tries = Vec::new();
         for _ in 0..4 {
-            tries.push(outcome(&upstreams, &origin, request("POST")).await);
+            tries.push(shown(ask_origin(&upstreams, &origin, request("POST")).await).await);
         }
         assert_eq!(tries, ["200 ok tries=2", "200 ok tries=1", "200 ok tries=2", "200 ok tries=1"]);
         assert!(backend.last().contains(&format!("host: two.test:{}\r\n", backend.address.port())));
@@ -126,15 +127,15 @@ fn a_streamed_body_is_sent_again_only_while_nothing_of_it_was_taken() {
         })
         .await;
         let upstreams = knowing("two.test", &[[127, 0, 0, 1], [127, 0, 0, 2]]);
-        let two = Origin { retries: 5, ..named("two.test", backend.address.port()) };
-        let body = || RequestBody::Stream(Box::pin(frames(&["one", "two"], End::Clean)));
+        let two = Destination { retries: 5, ..named("two.test", backend.address.port()) };
+        let body = || stream(&["one", "two"], End::Clean);
         assert_eq!(outcome(&upstreams, &two, with_body("PUT", body())).await, "200 ok tries=2");
 
         let closing = Backend::start(|_, mut peer| async move {
             peer.request().await;
         })
         .await;
-        let closing = Origin { retries: 5, ..origin(closing.address) };
+        let closing = Destination { retries: 5, ..origin(closing.address) };
         assert_eq!(outcome(&upstreams, &closing, with_body("PUT", body())).await, "bad answer tries=1");
     });
 }
@@ -152,7 +153,7 @@ fn names_of_this_machine_resolve() {
 fn a_name_that_is_gone_and_a_name_service_that_fails_are_told_apart() {
     run(async {
         let names = SharedNames::default();
-        let upstreams = Upstreams::sharing(&options(), names.clone()).unwrap();
+        let upstreams = Upstreams::new(&options(), names.clone(), Rc::default()).unwrap();
         upstreams.names.learn("gone.test", &Err(Unresolved::NotFound));
         upstreams.names.learn("failing.test", &Err(Unresolved::Failed("servfail".into())));
         assert_eq!(outcome(&upstreams, &named("gone.test", 80), request("GET")).await, "NameNotFound");
@@ -171,8 +172,27 @@ fn a_backend_that_takes_no_bytes_meets_the_write_timeout() {
             std::future::pending::<()>().await;
         })
         .await;
-        let origin = Origin { write_timeout: SHORT, ..origin(backend.address) };
-        let big = RequestBody::Whole(Bytes::from(vec![b'x'; 32 << 20]), None);
+        let origin = Destination { write_timeout_ms: SHORT_MS, ..origin(backend.address) };
+        let big = Body::Whole(vec![b'x'; 32 << 20]);
         assert_eq!(outcome(&upstreams(), &origin, with_body("PUT", big)).await, "timeout tries=1");
+    });
+}
+
+#[test]
+fn each_try_at_a_group_has_the_host_and_the_server_name_of_its_target() {
+    run(async {
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let backend = Backend::answering(OK).await;
+        let targets = [("127.0.0.1", dead.port()), ("localhost", backend.address.port())];
+        let group = targets.map(|(host, port)| (host.into(), port));
+        let destination = Destination { backend: Place::Group(group.into()), retries: 1, ..named("group", 80) };
+        let upstreams = upstreams();
+        assert_eq!(outcome(&upstreams, &destination, request("POST")).await, "200 ok tries=2");
+        assert!(backend.last().contains(&format!("host: localhost:{}\r\n", backend.address.port())));
+        let kept = Sent { host: Some(HeaderValue::from_static("client.test")), ..request("GET") };
+        assert_eq!(outcome(&upstreams, &destination, kept).await, "200 ok tries=2");
+        assert!(backend.last().contains("host: client.test\r\n"));
+        let none = Destination { backend: Place::Group([].into()), ..named("group", 80) };
+        assert_eq!(outcome(&upstreams, &none, request("GET")).await, "NameNotFound");
     });
 }

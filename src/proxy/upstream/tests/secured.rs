@@ -78,11 +78,11 @@ fn trusting(name: &str, root: Option<&Authority>) -> Upstreams {
     let names = SharedNames::default();
     let addresses = [IpAddr::from([127, 0, 0, 1])].into();
     names.learn(name, &Ok(Answer { addresses, ttl: LONG }));
-    Upstreams::sharing(&Options { trusted_certificates: bundle, ..options() }, names).unwrap()
+    Upstreams::new(&UpstreamOptions { trusted_certificates: bundle, ..options() }, names, Rc::default()).unwrap()
 }
 
-fn secured(host: &str, backend: &Backend, verify: bool) -> Origin {
-    Origin { tls: true, tls_verify: verify, ..named(host, backend.address.port()) }
+fn secured(host: &str, backend: &Backend, verify: bool) -> Destination {
+    Destination { tls: true, tls_verify: Some(verify), ..named(host, backend.address.port()) }
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn the_depth_bounds_the_certificates_between_the_upstreams_and_a_root() {
             (&short, Some(0), false),
         ];
         for (backend, depth, acceptable) in table {
-            let origin = Origin { tls_verify_depth: depth, ..secured("a.test", backend, true) };
+            let origin = Destination { tls_verify_depth: depth, ..secured("a.test", backend, true) };
             let outcome = outcome(&upstreams, &origin, request("GET")).await;
             assert_eq!(outcome == "200 ok tries=1", acceptable, "depth {depth:?}: {outcome}");
         }
@@ -138,7 +138,7 @@ fn the_name_sent_is_the_host_sent_and_connections_are_kept_apart_by_it() {
         let upstreams = trusting("a.test", None);
         let by_name = secured("a.test", &backend, false);
         let by_address = secured("127.0.0.1", &backend, false);
-        let client = |host| Outgoing { host: Some(HeaderValue::from_static(host)), ..request("GET") };
+        let client = |host| Sent { host: Some(HeaderValue::from_static(host)), ..request("GET") };
         for _ in 0..2 {
             for (origin, outgoing) in [
                 (&by_name, request("GET")),
@@ -159,11 +159,11 @@ fn a_handshake_that_fails_is_tried_again_and_one_that_hangs_meets_the_connect_ti
     run(async {
         let plain = Backend::start(|_, mut peer| async move { peer.write("HTTP/1.1 400 Bad\r\n\r\n").await }).await;
         let upstreams = trusting("a.test", None);
-        let origin = Origin { retries: 1, ..secured("a.test", &plain, false) };
+        let origin = Destination { retries: 1, ..secured("a.test", &plain, false) };
         assert_eq!(outcome(&upstreams, &origin, request("POST")).await, "bad answer tries=2");
 
         let silent = Backend::start(|_, mut peer| async move { peer.closed().await }).await;
-        let origin = Origin { retries: 1, connect_timeout: SHORT, ..secured("a.test", &silent, false) };
+        let origin = Destination { retries: 1, connect_timeout_ms: SHORT_MS, ..secured("a.test", &silent, false) };
         assert_eq!(outcome(&upstreams, &origin, request("POST")).await, "timeout tries=2");
     });
 }
@@ -171,7 +171,11 @@ fn a_handshake_that_fails_is_tried_again_and_one_that_hangs_meets_the_connect_ti
 #[test]
 fn a_bundle_that_cannot_be_read_is_named() {
     let bundle = PathBuf::from("/nowhere/roots.pem");
-    let refused = Upstreams::new(&Options { trusted_certificates: vec![bundle], ..options() });
+    let refused = Upstreams::new(
+        &UpstreamOptions { trusted_certificates: vec![bundle], ..options() },
+        SharedNames::default(),
+        Rc::default(),
+    );
     let error = refused.err().unwrap().to_string();
     assert!(error.starts_with("cannot read certificates from /nowhere/roots.pem"), "{error}");
 }

@@ -1,0 +1,5 @@
+//! The log document.
+
+/// Placeholder until the log document is merged.
+#[derive(Debug, Default)]
+pub struct Entry;

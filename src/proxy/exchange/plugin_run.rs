@@ -1,0 +1,199 @@
+//! The plugins' part of one exchange: what they see, and what they leave for later phases.
+//!
+//! Nothing is borrowed from one phase to the next: the snapshot is held, the plan is a place in it, a consumer is kept by id
+//! and looked up again, instances by their place in the chain.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use uuid::Uuid;
+
+use crate::http1::added::{AddedHeaders, Value};
+use crate::http1::name::Name;
+use crate::http1::request::RequestHead;
+use crate::http1::response::ResponseHead;
+use crate::plugin::chain::{BodyFilters, Chain, Run};
+use crate::plugin::directory::CredentialRef;
+use crate::plugin::entry::Entry;
+use crate::plugin::notes::Notes;
+use crate::plugin::upward::Upward;
+use crate::plugin::{Exchange, Resume, Step};
+use crate::proxy::exchange::facts::ExchangeFacts;
+use crate::snapshot::plan::Plan;
+use crate::snapshot::{Found, Loaded};
+
+/// One exchange's way through its plugins.
+pub struct PluginRun {
+    snapshot: Loaded,
+    /// The place of the route's plan in the snapshot; `None`: no route matched yet.
+    rule: Option<usize>,
+    /// `access` has run. When the exchange ends before, only global plugins see its response.
+    accessed: bool,
+    run: Run,
+    carried: Carried,
+}
+
+/// What is carried from one phase to the next.
+#[derive(Default)]
+struct Carried {
+    consumer: Option<Uuid>,
+    credential: Option<CredentialRef>,
+    body: Option<Bytes>,
+    upward: Upward,
+    response_headers: Vec<(&'static Name, HeaderValue)>,
+    notes: Notes,
+}
+
+/// What plugins see of the request itself.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub facts: &'a ExchangeFacts,
+    pub head: &'a RequestHead,
+    /// Normalised.
+    pub path: &'a [u8],
+}
+
+impl PluginRun {
+    pub fn new(snapshot: Loaded) -> Self {
+        Self { snapshot, rule: None, accessed: false, run: Run::default(), carried: Carried::default() }
+    }
+
+    pub fn snapshot(&self) -> &Loaded {
+        &self.snapshot
+    }
+
+    /// Uses the plan of this route from here on.
+    pub fn enter(&mut self, found: &Found<'_>) {
+        self.rule = Some(found.rule);
+    }
+
+    pub fn plan(&self) -> Option<&Plan> {
+        self.snapshot.plan(self.rule?)
+    }
+
+    /// The request's body, for plugins that want it.
+    pub fn show_body(&mut self, body: Bytes) {
+        self.carried.body = Some(body);
+    }
+
+    /// What plugins changed of the request.
+    pub fn upward(&self) -> &Upward {
+        &self.carried.upward
+    }
+
+    /// A plugin's replacement of the body.
+    pub fn take_body(&mut self) -> Option<Bytes> {
+        self.carried.upward.body.take()
+    }
+
+    /// Runs `rewrite` of the global plugins from position `next` on; `resume`: with the result of a wait.
+    pub fn rewrite(&mut self, seen: Seen<'_>, next: &mut usize, resume: Option<Resume>) -> Step {
+        let Self { snapshot, carried, .. } = self;
+        carried.with_exchange(snapshot, None, seen, |exchange| {
+            match resume.map_or(Step::Continue, |resume| resume(exchange)) {
+                Step::Continue => snapshot.unmatched.rewrite(exchange, next),
+                step => step,
+            }
+        })
+    }
+
+    /// Runs `access` of the route's plugins; `resume`: with the result of a wait.
+    pub fn access(&mut self, seen: Seen<'_>, resume: Option<Resume>) -> Step {
+        self.accessed = true;
+        let Self { snapshot, rule, run, carried, .. } = self;
+        let (plan, chain) = chain(snapshot, *rule);
+        carried.with_exchange(snapshot, plan, seen, |exchange| match resume {
+            None => chain.access(exchange, run),
+            Some(resume) => chain.resume(resume, exchange, run),
+        })
+    }
+
+    /// Shows the response's head to the plugins: first the headers that they left during `access` are set, then
+    /// `header_filter` runs. Where no plugin looks at heads, these headers go to `added`, not into the map.
+    pub fn filter_head(
+        &mut self,
+        seen: Seen<'_>,
+        head: &mut ResponseHead,
+        added: &mut AddedHeaders<'_>,
+    ) -> BodyFilters {
+        let Self { snapshot, rule, accessed, run, carried } = self;
+        let (plan, chain) = chain(snapshot, rule.filter(|_| *accessed));
+        if !*accessed {
+            *run = chain.collect();
+        }
+        let wants = chain.wants();
+        let is_seen = wants.header_filter || wants.body_filter || wants.log;
+        for (name, value) in carried.response_headers.drain(..) {
+            if is_seen {
+                head.headers.insert(&name.header, value);
+            } else {
+                added.put(name, Value::Made(value));
+            }
+        }
+        if !is_seen {
+            return BodyFilters::new();
+        }
+        carried.with_exchange(snapshot, plan, seen, |exchange| {
+            if wants.header_filter {
+                chain.header_filter(run, exchange, head);
+            }
+            if wants.body_filter { chain.body_filters(run, exchange, head) } else { BodyFilters::new() }
+        })
+    }
+
+    /// Whether a plugin wants the log document of this exchange.
+    pub fn wants_log(&self) -> bool {
+        chain(&self.snapshot, self.rule.filter(|_| self.accessed)).1.wants().log
+    }
+
+    /// Hands the log document to the plugins. Those of an exchange that its client left are collected here.
+    pub fn log(&self, entry: &Arc<Entry>) {
+        let (_, chain) = chain(&self.snapshot, self.rule.filter(|_| self.accessed));
+        if self.accessed {
+            chain.log(&self.run, entry);
+        } else {
+            chain.log(&chain.collect(), entry);
+        }
+    }
+}
+
+/// The plan and the chain of a route; without a route, the global chain.
+fn chain(snapshot: &Loaded, rule: Option<usize>) -> (Option<&Plan>, &Chain) {
+    let plan = rule.and_then(|rule| snapshot.plan(rule));
+    (plan, plan.map_or(&*snapshot.unmatched, |plan| &*plan.chain))
+}
+
+impl Carried {
+    /// Runs a phase.
+    fn with_exchange<T>(
+        &mut self,
+        snapshot: &Loaded,
+        plan: Option<&Plan>,
+        seen: Seen<'_>,
+        phase: impl FnOnce(&mut Exchange<'_>) -> T,
+    ) -> T {
+        let Seen { facts, head, path } = seen;
+        let directory = &*snapshot.directory;
+        let mut exchange = Exchange {
+            request: head,
+            path,
+            body: self.body.clone(),
+            route_id: plan.map(|plan| plan.route_id),
+            service_id: plan.and_then(|plan| Some(plan.service.as_ref()?.id)),
+            client_ip: facts.client_ip,
+            now_s: facts.now_ms / 1_000,
+            now_ms: facts.now_ms,
+            consumer: self.consumer.and_then(|id| directory.consumers.get(&id)).map(|consumer| &**consumer),
+            credential: self.credential,
+            upward: &mut self.upward,
+            response_headers: &mut self.response_headers,
+            notes: &mut self.notes,
+            directory,
+            counters: &facts.connection.worker.counters,
+        };
+        let outcome = phase(&mut exchange);
+        (self.consumer, self.credential) = (exchange.consumer.map(|consumer| consumer.id), exchange.credential);
+        outcome
+    }
+}
