@@ -9,14 +9,13 @@ use std::borrow::Cow;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 
-use crate::entity::Doc;
 use crate::entity::declare::{Check, Field, Literal, PluginDeclaration, Record};
 use crate::entity::format;
 use crate::plugin::authentication::{identify, stand_in};
 use crate::plugin::body::Fields;
 use crate::plugin::directory::KeyHolder;
 use crate::plugin::given::{Given, form_without, in_form, in_headers};
-use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step, Wants};
+use crate::plugin::{Answer, Build, Built, Exchange, Maker, Plugin, Step, Wants};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
 
@@ -85,8 +84,8 @@ enum Refusal {
     Unknown,
 }
 
-fn build(config: &Doc, _: Scope) -> Built {
-    let config = Config::deserialize(config).map_err(|error| error.to_string())?;
+fn build(build: Build<'_>) -> Built {
+    let config = Config::deserialize(build.config).map_err(|error| error.to_string())?;
     let challenge = match &config.realm {
         Some(realm) => HeaderValue::try_from(format!("Key realm=\"{realm}\"")),
         None => Ok(HeaderValue::from_static("Key")),

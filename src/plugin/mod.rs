@@ -15,6 +15,9 @@ pub mod given;
 pub mod key_auth;
 pub mod notes;
 pub mod number;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod probes;
 pub mod rate_limiting;
 pub mod roster;
 #[cfg(test)]
@@ -240,8 +243,23 @@ pub struct Session<'a> {
 /// How a plugin of this name is declared and built.
 pub struct Maker {
     pub declaration: &'static PluginDeclaration,
-    /// From the checked config and the scope of the instance.
-    pub build: fn(&Doc, Scope) -> Built,
+    pub build: fn(Build<'_>) -> Built,
+}
+
+/// What an instance is built from.
+pub struct Build<'a> {
+    /// Checked by the declaration.
+    pub config: &'a Doc,
+    pub scope: Scope,
+    /// `Plugin::state` of the build before, of the same instance and plugin.
+    pub before: Option<State>,
+}
+
+impl Build<'_> {
+    /// The state of the build before, if it has this type.
+    pub fn state<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.before.clone()?.downcast().ok()
+    }
 }
 
 /// An instance, or what in its config cannot be run.
@@ -260,7 +278,10 @@ pub static MAKERS: &[&Maker] = &[&key_auth::MAKER, &rate_limiting::MAKER];
 
 /// The maker of a plugin name; `None`: this program has no such plugin.
 pub fn maker(name: &str) -> Option<&'static Maker> {
-    MAKERS.iter().copied().find(|maker| maker.declaration.name == name)
+    let makers = MAKERS.iter();
+    #[cfg(test)]
+    let makers = makers.chain(probes::MAKERS);
+    makers.copied().find(|maker| maker.declaration.name == name)
 }
 
 /// The declarations of `MAKERS`, for the entity checks.

@@ -18,7 +18,7 @@ use crate::plugin::chain::Instance;
 use crate::plugin::directory::{Directory, KeyHolder, Principal};
 use crate::plugin::notes::Notes;
 use crate::plugin::upward::Upward;
-use crate::plugin::{Answer, Built, Exchange, Plugin, Scope, Step, maker};
+use crate::plugin::{Answer, Build, Built, Exchange, Plugin, Scope, Step, maker};
 
 /// 2025-11-24T16:00:20Z.
 pub(crate) const NOW_S: u64 = 1_764_000_020;
@@ -129,7 +129,7 @@ pub(crate) fn build(name: &str, config: Value, scope: Scope) -> Built {
     };
     let whole = whole.as_object_mut().unwrap();
     whole.extend(config.as_object().unwrap().clone());
-    (maker(name).unwrap().build)(whole, scope)
+    (maker(name).unwrap().build)(Build { config: whole, scope, before: None })
 }
 
 /// An instance around a plugin of the test's own.

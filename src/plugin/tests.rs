@@ -18,7 +18,15 @@ fn defaults_fill_a_config() {
     let check = |name: &str, config: Value, expected: Value| {
         let doc = prepare(&json!({"name": name, "config": config})).unwrap();
         assert_eq!(doc["config"], expected, "{name}");
-        assert!((maker(name).unwrap().build)(doc["config"].as_object().unwrap(), Scope::default()).is_ok(), "{name}");
+        assert!(
+            (maker(name).unwrap().build)(Build {
+                config: doc["config"].as_object().unwrap(),
+                scope: Scope::default(),
+                before: None
+            })
+            .is_ok(),
+            "{name}"
+        );
     };
     let key_auth = json!({
         "key_names": ["apikey"], "hide_credentials": false, "anonymous": null, "key_in_header": true,

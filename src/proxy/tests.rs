@@ -8,5 +8,6 @@ mod framing;
 mod gateway;
 mod http2;
 mod patience;
+mod phases;
 mod protocols;
 mod relaying;

@@ -30,8 +30,8 @@ pub(crate) struct Item<T> {
 }
 
 impl<T> Item<T> {
-    fn new(entity: Arc<Entity>, make: impl Fn(&Entity) -> Made<T>) -> Self {
-        let (made, problem) = make(&entity);
+    fn new(entity: Arc<Entity>, before: Option<&T>, make: impl Fn(&Entity, Option<&T>) -> Made<T>) -> Self {
+        let (made, problem) = make(&entity, before);
         Self { entity, made, problem }
     }
 
@@ -47,8 +47,13 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// Makes what is new or changed, and forgets what is gone. True when there was any of it.
-    pub(crate) fn refresh(&mut self, mut entities: Vec<Arc<Entity>>, make: impl Fn(&Entity) -> Made<T>) -> bool {
+    /// Makes what is new or changed, and drops what is gone. True when there was any of it. `make` also gets what was made of
+    /// the same entity before it changed.
+    pub(crate) fn refresh(
+        &mut self,
+        mut entities: Vec<Arc<Entity>>,
+        make: impl Fn(&Entity, Option<&T>) -> Made<T>,
+    ) -> bool {
         // The catalog has them in order. Each look at an id is a look at an entity far away, so sorting is not for nothing.
         let ascends = |pair: &[Arc<Entity>]| {
             pace::step();
@@ -73,7 +78,10 @@ impl<T> Kept<T> {
             }
             match before.next_if(|item| item.entity.id() == entity.id()) {
                 Some(item) if item.is_of(&entity) => items.push(item),
-                _ => items.push(Item::new(entity, &make)),
+                before => {
+                    let before = before.as_ref().and_then(|item| item.made.as_ref());
+                    items.push(Item::new(entity, before, &make));
+                }
             }
         }
         self.items = items;
@@ -81,12 +89,12 @@ impl<T> Kept<T> {
     }
 
     /// The frequent case, without moving anything: no entity came or went.
-    fn replace(&mut self, entities: Vec<Arc<Entity>>, make: impl Fn(&Entity) -> Made<T>) -> bool {
+    fn replace(&mut self, entities: Vec<Arc<Entity>>, make: impl Fn(&Entity, Option<&T>) -> Made<T>) -> bool {
         let mut changed = false;
         for (item, entity) in self.items.iter_mut().zip(entities) {
             pace::step();
             if !item.is_of(&entity) {
-                *item = Item::new(entity, &make);
+                *item = Item::new(entity, item.made.as_ref(), &make);
                 changed = true;
             }
         }
@@ -140,7 +148,7 @@ mod tests {
         let mut kept = Kept::default();
         let mut check = |entities: Vec<Arc<Entity>>, expected_made: &[u128], expected_change: bool| {
             let made = RefCell::new(Vec::new());
-            let changed = kept.refresh(entities.clone(), |entity| {
+            let changed = kept.refresh(entities.clone(), |entity, _| {
                 made.borrow_mut().push(entity.id().as_u128());
                 (Some(entity.text()), None)
             });

@@ -16,7 +16,7 @@ use crate::entity::service::Service;
 use crate::entity::{Doc, Entity};
 use crate::plugin::chain::{Chain, Instance};
 use crate::plugin::directory::{KeyHolder, Principal};
-use crate::plugin::{Scope, broken, maker};
+use crate::plugin::{Build, Scope, broken, maker};
 use crate::router::Rule;
 use crate::router::compiled::{Compiled, compile};
 use crate::snapshot::kept::Made;
@@ -53,7 +53,7 @@ pub(crate) struct KeyPart {
 }
 
 /// Nothing and no problem for routes of streams.
-pub(crate) fn route(entity: &Entity) -> Made<RoutePart> {
+pub(crate) fn route(entity: &Entity, _: Option<&RoutePart>) -> Made<RoutePart> {
     let route: Route = match read(entity) {
         Ok(route) => route,
         Err(why) => return (None, Some(why)),
@@ -70,7 +70,7 @@ pub(crate) fn route(entity: &Entity) -> Made<RoutePart> {
     }
 }
 
-pub(crate) fn service(entity: &Entity) -> Made<ServicePart> {
+pub(crate) fn service(entity: &Entity, _: Option<&ServicePart>) -> Made<ServicePart> {
     let service: Service = match read(entity) {
         Ok(service) => service,
         Err(why) => return (None, Some(why)),
@@ -92,14 +92,14 @@ pub(crate) fn service(entity: &Entity) -> Made<ServicePart> {
     (Some(ServicePart { enabled: service.enabled, destination: Arc::new(destination) }), None)
 }
 
-pub(crate) fn consumer(entity: &Entity) -> Made<Arc<Principal>> {
+pub(crate) fn consumer(entity: &Entity, _: Option<&Arc<Principal>>) -> Made<Arc<Principal>> {
     match read::<Consumer>(entity) {
         Ok(consumer) => (Some(Arc::new(Principal::new(consumer))), None),
         Err(why) => (None, Some(why)),
     }
 }
 
-pub(crate) fn key(entity: &Entity) -> Made<KeyPart> {
+pub(crate) fn key(entity: &Entity, _: Option<&KeyPart>) -> Made<KeyPart> {
     match read::<KeyauthCredential>(entity) {
         Ok(credential) => {
             let part = KeyPart {
@@ -116,10 +116,10 @@ pub(crate) fn key(entity: &Entity) -> Made<KeyPart> {
 }
 
 /// Nothing for an instance that is switched off. One that cannot be built is there, and fails whoever runs it.
-pub(crate) fn plugin(entity: &Entity) -> Made<PluginPart> {
+pub(crate) fn plugin(entity: &Entity, before: Option<&PluginPart>) -> Made<PluginPart> {
     let built = match read::<PluginInstance>(entity) {
         Ok(plugin) if !plugin.enabled => return (None, None),
-        Ok(plugin) => build(&plugin),
+        Ok(plugin) => build(&plugin, before),
         Err(why) => Err((guess(&entity.doc()), why)),
     };
     match built {
@@ -131,12 +131,14 @@ pub(crate) fn plugin(entity: &Entity) -> Made<PluginPart> {
     }
 }
 
-fn build(plugin: &PluginInstance) -> Result<PluginPart, ((Scope, String), Box<str>)> {
+fn build(plugin: &PluginInstance, before: Option<&PluginPart>) -> Result<PluginPart, ((Scope, String), Box<str>)> {
     let id = |reference: Option<crate::entity::Reference>| reference.map(|reference| reference.id);
     let scope = Scope { route: id(plugin.route), service: id(plugin.service), consumer: id(plugin.consumer) };
     let failed = |why: String| ((scope, plugin.name.clone()), why.into_boxed_str());
     let maker = maker(&plugin.name).ok_or_else(|| failed(format!("there is no plugin {}", plugin.name)))?;
-    let running = (maker.build)(&plugin.config, scope).map_err(failed)?;
+    let before = before.map(|part| &part.instance).filter(|instance| *instance.name == *plugin.name);
+    let before = before.and_then(|instance| instance.plugin.state());
+    let running = (maker.build)(Build { config: &plugin.config, scope, before }).map_err(failed)?;
     let declaration = maker.declaration;
     for notice in declaration.notices(&plugin.config) {
         tracing::warn!(plugin = %plugin.id, "{notice}");

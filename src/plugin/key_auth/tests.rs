@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::plugin::Scope;
 use crate::plugin::testing::{NOW_S, Stage, build, directory, principal, told};
 
 /// Ann holds `key`, Bob holds `old`, which is over, and `anon` stands in for strangers.

@@ -18,10 +18,9 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::counter::{Limit, Name, Period, Reach};
-use crate::entity::Doc;
 use crate::plugin::rate_limiting::declaration::DECLARATION;
 use crate::plugin::rate_limiting::identity::By;
-use crate::plugin::{Answer, Built, Exchange, Maker, Plugin, Scope, Step};
+use crate::plugin::{Answer, Build, Built, Exchange, Maker, Plugin, Step};
 
 pub static MAKER: Maker = Maker { declaration: &DECLARATION, build };
 
@@ -58,8 +57,9 @@ struct RateLimiting {
     error_message: Cow<'static, str>,
 }
 
-fn build(config: &Doc, scope: Scope) -> Built {
-    let config = Config::deserialize(config).map_err(|error| error.to_string())?;
+fn build(build: Build<'_>) -> Built {
+    let scope = build.scope;
+    let config = Config::deserialize(build.config).map_err(|error| error.to_string())?;
     let limits = config.limits();
     Ok(Box::new(RateLimiting {
         shown_limits: report::shown_limits(&limits),

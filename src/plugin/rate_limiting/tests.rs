@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::counter::{Counters, Gate, Remote, Window};
+use crate::plugin::Scope;
 use crate::plugin::directory::CredentialRef;
 use crate::plugin::testing::{NOW_S, Stage, build, directory, principal, told};
 

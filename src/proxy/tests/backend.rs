@@ -10,6 +10,8 @@ use crate::proxy::tests::client::header;
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub head: String,
+    /// The head before it was made text.
+    pub raw: Vec<u8>,
     pub body: Vec<u8>,
 }
 
@@ -70,6 +72,10 @@ impl Backend {
         self.seen.lock().unwrap().clone()
     }
 
+    pub fn last_bytes(&self) -> Vec<u8> {
+        self.last().raw
+    }
+
     pub fn last(&self) -> Seen {
         self.seen().pop().expect("a request at the backend")
     }
@@ -77,9 +83,10 @@ impl Backend {
 
 fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Vec<Seen>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    while let Some(head) = read_head(&mut reader) {
+    while let Some(raw) = read_head(&mut reader) {
+        let head = String::from_utf8_lossy(&raw).into_owned();
         let Some(body) = read_body(&mut reader, &head) else { return };
-        let request = Seen { head, body };
+        let request = Seen { head, raw, body };
         let before = {
             let mut seen = seen.lock().unwrap();
             seen.push(request.clone());
@@ -94,10 +101,10 @@ fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Vec<Seen>>) {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> Option<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
+fn read_head(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if reader.read_until(b'\n', &mut head).ok()? == 0 {
             return None;
         }
     }

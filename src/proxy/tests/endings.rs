@@ -26,6 +26,12 @@ fn an_upstream_that_answers_nothing_or_garbage_is_502() {
     check(&Backend::saying(""), 502, 3);
     // Once it has said something, it is not asked again.
     check(&Backend::saying("garbage\r\n\r\nConnection: close"), 502, 1);
+    for name in ["X y", "X\"", "X\u{e9}", ""] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{name}: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        check(&Backend::saying(answer), 502, 1);
+    }
+    let many = "X: 1\r\n".repeat(1_001);
+    check(&Backend::saying(format!("HTTP/1.1 200 OK\r\n{many}Connection: close\r\n\r\n")), 502, 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::proxy::tests::backend::Backend;
-use crate::proxy::tests::gateway::Gateway;
+use crate::proxy::tests::gateway::{Gateway, until};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -35,6 +35,11 @@ const HEADS: &[(&str, u16)] = &[
     ("Host:\r\n\r\n", 400),
     ("Host: a b\r\n\r\n", 400),
     ("Host: a/b\r\n\r\n", 400),
+    ("Host: a:99x\r\n\r\n", 400),
+    ("Host: a:65536\r\n\r\n", 400),
+    ("Host: a\r\nX\"y: 1\r\n\r\n", 400),
+    ("Host: a\r\nX(y): 1\r\n\r\n", 400),
+    ("Host: a\r\nX\u{e9}: 1\r\n\r\n", 400),
 ];
 
 #[rustfmt::skip]
@@ -43,6 +48,9 @@ const LINES: &[(&str, u16)] = &[
     ("GET  / HTTP/1.1", 400),
     ("G\x01T / HTTP/1.1", 400),
     ("GET /a b HTTP/1.1", 400),
+    ("GET /a\tb HTTP/1.1", 400),
+    ("GET /a\x01b HTTP/1.1", 400),
+    ("GET /a\x7fb HTTP/1.1", 400),
     ("GET / HTTP/3.1", 400),
     ("GET * HTTP/1.1", 400),
     ("GET /../x HTTP/1.1", 400),
@@ -71,6 +79,42 @@ fn what_is_wrong_is_refused_and_goes_no_further() {
     assert_eq!(backend.seen().len(), 0);
     assert!(gateway.is_deserted());
     check(&gateway, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200);
+}
+
+/// Whoever refuses a request, client and operator see the same as of every other exchange.
+#[test]
+fn every_refusal_has_an_error_body_a_request_id_and_a_log_line() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let heads = HEADS.iter().map(|(head, _)| format!("GET / HTTP/1.1\r\n{head}"));
+    let lines = LINES.iter().map(|(line, _)| format!("{line}\r\nHost: a\r\n\r\n"));
+    let long = [format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "q".repeat(9_000)), "\x16\x03\x01\r\n\r\n".to_owned()];
+    let mut asked = 0;
+    for request in heads.chain(lines).chain(long) {
+        let answer = gateway.ask(&request);
+        asked += 1;
+        let id = answer.header("x-kong-request-id").unwrap_or_default();
+        assert!(id.len() == 32 && answer.text().contains(id), "{request:.60} {answer:?}");
+        assert!(answer.header("server").is_some_and(|server| server.starts_with("tidegate/")), "{answer:?}");
+        assert!(answer.header("x-kong-response-latency").is_some() && answer.header("date").is_some());
+        assert!(until(|| gateway.log_lines().len() == asked), "{request:.60}");
+        let lines = gateway.log_lines();
+        let expected = format!("\" {} ", answer.status);
+        assert!(lines[asked - 1].contains(id) && lines[asked - 1].contains(&expected), "{lines:?}");
+    }
+}
+
+#[test]
+fn bytes_that_clients_should_encode_pass_in_queries_and_are_encoded_in_paths() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::before(backend.address);
+    let mut client = gateway.connect();
+    client.send(b"GET /a{|}\"<>^`\xe9?q={\"a\":[1]}&<>^`|\xe9\\ HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer("GET").status, 200);
+    let line = "GET /a%7B%7C%7D%22%3C%3E%5E%60%E9?q={\"a\":[1]}&<>^`|";
+    let seen = backend.last_bytes();
+    assert!(seen.starts_with(line.as_bytes()), "{:?}", String::from_utf8_lossy(&seen));
+    assert!(seen[line.len()..].starts_with(b"\xe9\\ HTTP/1.1\r\n"));
 }
 
 #[test]

@@ -25,6 +25,8 @@ use crate::snapshot::{Builder, Live};
 pub struct Gateway {
     runtime: tokio::runtime::Runtime,
     proxy: Option<Proxy>,
+    live: Arc<Live>,
+    builder: Builder,
     pub traffic: Arc<Traffic>,
     pub log: tempfile::TempDir,
     access_log: AccessLog,
@@ -54,14 +56,17 @@ impl Gateway {
         let access_log = AccessLog::open(Target::File(log.path().join("access.log")), CLIENTS_LINES).unwrap();
         let mut options = options(access_log.clone());
         change(&mut options);
-        let live = Arc::new(Live::default());
-        let (snapshot, problems) = Builder::default().build(entities, Revision::default());
-        assert_eq!(problems, []);
-        live.publish(Arc::new(snapshot), std::time::Duration::ZERO);
+        let (live, mut builder) = (Arc::new(Live::default()), Builder::default());
+        publish(&live, &mut builder, entities);
         let traffic = Arc::new(Traffic::default());
-        let proxy = Proxy::start(options, live, Arc::<Counters>::default(), Arc::clone(&traffic)).unwrap();
+        let proxy = Proxy::start(options, live.clone(), Arc::<Counters>::default(), Arc::clone(&traffic)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, proxy: Some(proxy), traffic, log, access_log, connects: Cell::new(0) }
+        Self { runtime, proxy: Some(proxy), live, builder, traffic, log, access_log, connects: Cell::new(0) }
+    }
+
+    /// Makes another configuration live.
+    pub fn reload(&mut self, entities: Vec<Arc<Entity>>) {
+        publish(&self.live, &mut self.builder, entities);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -113,6 +118,12 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.drain(Duration::ZERO);
     }
+}
+
+fn publish(live: &Live, builder: &mut Builder, entities: Vec<Arc<Entity>>) {
+    let (snapshot, problems) = builder.build(entities, Revision::default());
+    assert_eq!(problems, []);
+    live.publish(Arc::new(snapshot), Duration::ZERO);
 }
 
 /// Waits for a condition, some seconds at most.

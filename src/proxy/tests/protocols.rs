@@ -163,7 +163,7 @@ fn tls_clients_choose_their_http_by_alpn() {
 }
 
 #[test]
-fn a_client_that_is_not_tls_is_let_go() {
+fn plain_http_on_a_tls_port_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let certificates = Certificates::load(&Sources::default(), directory.path(), "proxy").unwrap();
     let gateway = Gateway::with("127.0.0.1:1".parse().unwrap(), json!({}), json!({}), |options| {
@@ -171,10 +171,55 @@ fn a_client_that_is_not_tls_is_let_go() {
         options.listen[0].ssl = true;
     });
     let mut client = gateway.connect();
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.rest();
-    drop(client);
+    client.send(b"GET /x HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n");
+    let answer = client.answer("GET");
+    assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
+    assert!(answer.text().contains("\"message\":\"The plain HTTP request was sent to HTTPS port\""), "{answer:?}");
+    assert!(client.is_closed());
+    let mut noise = gateway.connect();
+    noise.send(&[0, 1, 2, 3]);
+    noise.finish();
+    noise.rest();
+    drop((client, noise));
     assert!(gateway.is_deserted());
+    assert!(gateway.log_lines()[0].contains("\"GET /x HTTP/1.1\" 400 "));
+}
+
+#[test]
+fn a_mapped_port_is_the_external_one() {
+    let backend = Backend::saying(HELLO);
+    let free = std::net::TcpListener::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::with(backend.address, json!({}), json!({"hosts": ["a.test:80"]}), |options| {
+        options.listen[0] = crate::listen::bind::Address::plain(free);
+        options.port_maps = vec![(80, free.port()), (free.port(), 1)];
+    });
+    assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").status, 200);
+    assert_eq!(backend.last().header("x-forwarded-port"), Some("80"));
+}
+
+#[test]
+fn http2_requests_become_well_formed_ones_of_http1() {
+    let backend = Backend::saying(HELLO);
+    let gateway = Gateway::with(backend.address, json!({}), json!({"preserve_host": true}), |options| {
+        options.listen[0].http2 = true;
+    });
+    let ask = |request: http::request::Builder| {
+        let request = request.body(Bytes::new()).unwrap();
+        crate::proxy::tests::http2::ask(gateway.address(), vec![request]).remove(0).0
+    };
+    let cookies = Request::get("http://a.test/").header("cookie", "a=1").header("x", "y").header("cookie", "b=2");
+    assert_eq!(ask(cookies).status, 200);
+    let seen = backend.last();
+    assert_eq!((seen.header("cookie"), seen.head.to_lowercase().matches("cookie:").count()), (Some("a=1; b=2"), 1));
+    assert_eq!(seen.header("host"), Some("a.test"));
+    assert_eq!(ask(Request::get("http://a.test/").header("host", "b.test")).status, 400);
+    assert_eq!(ask(Request::get("http://a.test/").header("host", "A.test")).status, 200);
+    assert_eq!(ask(Request::get("http://a.test/").header("x", "v".repeat(9_000))).status, 400);
+    let many = (0..1_001).fold(Request::get("http://a.test/"), |request, _| request.header("x", "v"));
+    assert_eq!(ask(many).status, 400);
+    let some = (0..990).fold(Request::get("http://a.test/"), |request, _| request.header("x", "v"));
+    assert_eq!(ask(some).status, 200);
+    assert_eq!(ask(Request::get("http://a.test:99999/")).status, 400);
 }
 
 #[test]
