@@ -19,7 +19,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::Outcome;
-use crate::message::Message;
+use crate::message::{self, Message};
 
 /// What is sent, and how.
 pub struct Load<'l> {
@@ -31,6 +31,8 @@ pub struct Load<'l> {
     pub connections: usize,
     /// Each request gets a connection of its own, and is complete when the gateway has closed it.
     pub connection_per_request: bool,
+    /// A connection is used again only after an answer with `Connection: keep-alive`, as an HTTP/1.0 client does.
+    pub keep_alive_by_field: bool,
     /// Requests per second; `None`: as many as are answered.
     pub rate: Option<f64>,
     pub lasts: Duration,
@@ -124,7 +126,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const FAILED_MAX: usize = 10_000;
 
 impl Wire {
-    /// Opens the backend. Its answers have bodies of `answer_len` bytes until [`Wire::answer_with`] says otherwise.
+    /// Opens the backend. Its answers have bodies of `answer_len` bytes until [`Wire::answer_with`] or
+    /// [`Wire::answer_in_chunks`] changes that.
     pub fn open(answer_len: usize) -> io::Result<Wire> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -149,6 +152,13 @@ impl Wire {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body_len}\r\n\r\n");
         self.answer = head.into_bytes();
         self.answer.resize(self.answer.len() + body_len, b'x');
+    }
+
+    /// Lets the backend answer every request with a chunked body of `body_len` bytes in chunks of `chunk_len` bytes.
+    pub fn answer_in_chunks(&mut self, body_len: usize, chunk_len: usize) {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+        self.answer = head.as_bytes().to_vec();
+        message::push_chunked(&mut self.answer, body_len, chunk_len);
     }
 
     /// Serves the backend until `ended` says so; it is asked after each batch of events, at least every 10 ms.
@@ -402,7 +412,8 @@ impl Client {
                     continue;
                 }
                 self.state = State::Idle;
-                let reusable = !self.answer.head_seen.closes;
+                let head = self.answer.head_seen;
+                let reusable = !head.closes && (head.keeps_alive || !load.keep_alive_by_field);
                 return if self.is_right(load) { Turn::Answered { due, reusable } } else { Turn::Failed };
             }
             if len < buffer.len() && !event.is_read_closed() {

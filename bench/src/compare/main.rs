@@ -89,6 +89,7 @@ fn compare(work: &Work, peers: &[Peer], options: &Options, record: &mut Record) 
         return Ok(());
     }
     let mut wire = Wire::open(work.answer_len)?;
+    work.set_answer(&mut wire);
     let sender = Sender { work, requests: work.requests(), h2load: h2load.as_deref() };
     let mut entrants: Vec<_> = peers.iter().map(|peer| (peer, Row { name: &peer.name, rounds: Vec::new() })).collect();
     let mut rate = None;

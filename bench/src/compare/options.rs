@@ -10,7 +10,8 @@ pub const USAGE: &str = "\
 tidegate-bench-compare: CPU per proxied request of tidegate beside other gateways, on one backend, in the same run
 
   --quick              nginx and tidegate only, 3 rounds of 1 s, works plain, limited and routes
-  --works A,B          of plain, limited, routes, h2, big, upload, connect; all when not given
+  --works A,B          of plain, limited, routes, h2, big, upload, chunked-64k, chunked-1m, chunked-answer, connect,
+                       http10, http10-keep; all when not given
   --peers A,B          of nginx, haproxy, caddy, envoy, pingora, tidegate; all that are installed when not given
   --rounds N           rounds, interleaved (7)
   --seconds S          seconds of a measurement (2); a round has two: as fast as it goes, and at half of nginx's rate

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_bench::peer::Gateway;
 use tidegate_bench::wire::{Done, Load, Wire};
-use tidegate_bench::work::{Kind, Work};
+use tidegate_bench::work::Work;
 use tidegate_bench::{Outcome, cpu};
 
 use crate::h2load;
@@ -50,7 +50,8 @@ impl Sender<'_> {
             requests: &self.requests,
             answer_len: self.work.answer_len,
             connections: self.work.connections,
-            connection_per_request: self.work.kind == Kind::ConnectionPerRequest,
+            connection_per_request: self.work.connection_per_request(),
+            keep_alive_by_field: self.work.keep_alive_by_field(),
             rate,
             lasts,
             until: None,

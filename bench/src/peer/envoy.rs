@@ -69,6 +69,8 @@ fn listener(setup: &Setup<'_>, name: &str, port: u16, transport: Value) -> Value
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "bench",
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(setup.work.kind)}]},
+            // Without this Envoy answers HTTP/1.0 with 426.
+            "http_protocol_options": {"accept_http_10": true},
             "http_filters": [{
                 "name": "router",
                 "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},

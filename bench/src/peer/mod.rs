@@ -95,6 +95,10 @@ impl Gateway {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -117,7 +121,8 @@ impl Gateway {
             requests: &requests[..1],
             answer_len: work.answer_len,
             connections: 1,
-            connection_per_request: work.kind == Kind::ConnectionPerRequest,
+            connection_per_request: work.connection_per_request(),
+            keep_alive_by_field: work.keep_alive_by_field(),
             rate: Some(100.0),
             lasts: Duration::from_millis(20),
             until: None,

@@ -31,6 +31,11 @@ fn configuration(setup: &Setup<'_>) -> String {
         )
     });
     let (map, locations) = if setup.work.kind == Kind::Routes { rules() } else { Default::default() };
+    // A chunked body is buffered with its framing, so the buffer is larger than the body.
+    let body_buffer = match setup.work.kind {
+        Kind::ChunkedUpload(body_len) => format!("{}k", body_len / 1024 + 64),
+        _ => "128k".to_owned(),
+    };
     format!(
         "worker_processes 1;
 daemon off;
@@ -42,7 +47,8 @@ http {{
   keepalive_requests 100000000;
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  client_body_buffer_size 128k;
+  client_max_body_size 0;
+  client_body_buffer_size {body_buffer};
   proxy_max_temp_file_size 0;
   proxy_http_version 1.1;
   proxy_set_header Connection \"\";

@@ -67,7 +67,14 @@ fn configuration(setup: &Setup<'_>) -> String {
     let (routes, guarded) = match setup.work.kind {
         Kind::Limited => (vec![limited], true),
         Kind::Routes => ((0..ROUTES).map(route).collect(), true),
-        Kind::Plain | Kind::Http2 | Kind::Upload | Kind::ConnectionPerRequest => (vec![plain], false),
+        Kind::Plain
+        | Kind::Http2
+        | Kind::Upload(_)
+        | Kind::ChunkedUpload(_)
+        | Kind::ChunkedAnswer
+        | Kind::ConnectionPerRequest
+        | Kind::Http10
+        | Kind::Http10KeepAlive => (vec![plain], false),
     };
     let plugins = if guarded {
         serde_json::json!([

@@ -24,7 +24,7 @@ const USAGE: &str = "\
 usage: tidegate-bench-scale [--quick] [--only PARTS] [--rounds N] [--tidegate PROGRAM]
 
   --quick              a tenth of everything
-  --only PARTS         of connections,entities,reload (default: all)
+  --only PARTS         of idle,entities,reload (default: all)
   --rounds N           reloads of each kind, of which the median counts (default: 5)
   --tidegate PROGRAM   the build to measure (default: the one beside this program)
 
@@ -32,6 +32,15 @@ The exit code is 1 when a bound does not hold.";
 
 /// The goal for a node of 10,000 routes under key-auth and rate-limiting, in MB.
 const RESIDENT_MAX_MB: f64 = 30.0;
+
+/// Idle clients in each measurement.
+const IDLE: usize = 10_000;
+const IDLE_TLS: usize = 1_000;
+/// The goals for the memory that one idle client adds to a node, in bytes.
+const IDLE_MAX_BYTES: f64 = 12_000.0;
+const IDLE_TLS_MAX_BYTES: f64 = 20_000.0;
+
+const PARTS: [&str; 3] = ["idle", "entities", "reload"];
 
 struct Options {
     program: PathBuf,
@@ -49,10 +58,14 @@ fn main() -> Outcome<ExitCode> {
     cpu::pin_to(1)?;
     let wanted = |part: &str| options.only.as_ref().is_none_or(|only| only.iter().any(|name| name == part));
     let mut holds = true;
-    if wanted("connections") {
-        let many = 10_000 / options.part;
-        idle::measure(&options.program, many, false)?.print("idle client connections");
-        idle::measure(&options.program, many / 10, true)?.print("idle client connections, TLS 1.3");
+    if wanted("idle") {
+        for (what, count, tls, bytes_max) in [
+            ("idle HTTP/1.1 clients", IDLE, false, IDLE_MAX_BYTES),
+            ("idle HTTP/1.1 clients, TLS 1.3", IDLE_TLS, true, IDLE_TLS_MAX_BYTES),
+        ] {
+            let memory = idle::measure(&options.program, count / options.part, tls)?;
+            holds &= memory.print_bound(what, bytes_max);
+        }
     }
     if wanted("entities") {
         holds &= entities(&options.program, options.part)?;
@@ -88,6 +101,9 @@ fn options() -> Outcome<Option<Options>> {
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("unknown option {other}\n\n{USAGE}").into()),
         }
+    }
+    if let Some(unknown) = only.iter().flatten().find(|part: &&String| !PARTS.contains(&part.as_str())) {
+        return Err(format!("there is no part {unknown}\n\n{USAGE}").into());
     }
     Ok(Some(Options { program: node::program(program)?, part, only, rounds }))
 }

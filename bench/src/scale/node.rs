@@ -115,6 +115,7 @@ impl Node {
             answer_len: ANSWER_LEN,
             connections: 64,
             connection_per_request: false,
+            keep_alive_by_field: false,
             rate,
             lasts,
             until: None,

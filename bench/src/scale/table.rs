@@ -25,8 +25,22 @@ const SLOWER_MAX: f64 = 2.0;
 
 impl Memory {
     pub fn print(&self, what: &str) {
-        let each = (self.after_kb.saturating_sub(self.before_kb)) as f64 * 1024.0 / self.count.max(1) as f64;
-        println!("{what:<44} {:>8} {:>9.1} MB {each:>9.0} B each", self.count, mb(self.after_kb));
+        println!("{}", self.line(what));
+    }
+
+    /// Prints it beside the bound in bytes for each; answers whether the bound holds.
+    pub fn print_bound(&self, what: &str, bytes_max: f64) -> bool {
+        let holds = self.bytes_each() <= bytes_max;
+        println!("{}, at most {bytes_max:.0} B: {}", self.line(what), if holds { "holds" } else { "no" });
+        holds
+    }
+
+    fn line(&self, what: &str) -> String {
+        format!("{what:<44} {:>8} {:>9.1} MB {:>9.0} B each", self.count, mb(self.after_kb), self.bytes_each())
+    }
+
+    fn bytes_each(&self) -> f64 {
+        self.after_kb.saturating_sub(self.before_kb) as f64 * 1024.0 / self.count.max(1) as f64
     }
 }
 
