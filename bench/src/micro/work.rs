@@ -3,12 +3,15 @@
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
-use http::Request as HttpRequest;
 use http::header::HeaderMap;
 use tidegate::counter::strict::Terms;
 use tidegate::counter::strict::share::Share;
 use tidegate::counter::{Counters, Limit, Name, Options, Period, Reach};
+use tidegate::http1::request::{HeadScan, RequestHead};
+use tidegate::http1::{HeadLimits, Parsed};
 use tidegate::plugin::chain::Run;
+use tidegate::plugin::notes::Notes;
+use tidegate::plugin::upward::Upward;
 use tidegate::plugin::{Exchange, Step};
 use tidegate::proxy::measure::Desk;
 use tidegate::router::Query;
@@ -86,18 +89,22 @@ fn plugins() -> Outcome<Round> {
     let snapshot = configuration::build(&mut Builder::default(), configuration::limited()?)?;
     let counters = Counters::new(COUNTERS);
     counters.set_peers(35, 0, 0);
-    let asked = HttpRequest::get("/items?page=2").header("apikey", configuration::KEY).header("accept", "*/*");
-    let mut head = asked.body(())?.into_parts().0;
-    let mut round = move || {
+    let asked = format!("GET /items?page=2 HTTP/1.1\r\nApikey: {}\r\nAccept: */*\r\n\r\n", configuration::KEY);
+    let mut head = RequestHead::default();
+    let parsed = head.parse(asked.as_bytes(), &HeadLimits::default(), &mut HeadScan::default());
+    if parsed != Parsed::Head(asked.len()) {
+        return Err("the request is not valid".into());
+    }
+    let round = move || {
         let headers = HeaderMap::new();
         let query = Query { method: "GET", host: "h", path: b"/items", headers: &headers, sni: None, port: 80 };
         let found = snapshot.find(&query);
         for _ in 0..REPEATS {
             let Some(plan) = found.as_ref().map(|found| found.plan) else { continue };
+            let (mut upward, mut response_headers) = (Upward::default(), Vec::new());
             let mut exchange = Exchange {
-                request: &mut head,
+                request: &head,
                 path: b"/items",
-                query: None,
                 body: None,
                 route_id: Some(plan.route_id),
                 service_id: plan.service.as_ref().map(|service| service.id),
@@ -106,7 +113,9 @@ fn plugins() -> Outcome<Round> {
                 now_ms: NOW_MS,
                 consumer: None,
                 credential: None,
-                response_headers: Vec::new(),
+                upward: &mut upward,
+                response_headers: &mut response_headers,
+                notes: &mut Notes::default(),
                 directory: &snapshot.directory,
                 counters: &counters,
             };
