@@ -91,8 +91,9 @@ impl<'a> AddedHeaders<'a> {
     }
 
     /// Moves the headers into a map.
-    pub fn settle(self, headers: &mut HeaderMap) {
-        for (name, value) in self.lines {
+    pub fn settle(&mut self, headers: &mut HeaderMap) {
+        self.marks = 0;
+        for (name, value) in self.lines.drain(..) {
             match value.into_header() {
                 Some(value) => drop(headers.insert(&name.header, value)),
                 None => drop(headers.remove(&name.header)),

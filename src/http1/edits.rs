@@ -27,6 +27,11 @@ struct Edit {
 }
 
 impl HeaderEdits {
+    pub fn clear(&mut self) {
+        self.edits.clear();
+        self.marks = 0;
+    }
+
     /// Replaces all headers of this name.
     pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         self.replace(name, Some(value));

@@ -12,7 +12,7 @@ use crate::http1::target::Target;
 use crate::http1::{FIELDS_MAX, HeadLimits, InvalidHead, Parsed, is_token, response};
 
 /// Field lines that are parsed at first; a head with more is parsed once again, with room for `FIELDS_MAX`.
-const USUAL_FIELDS: usize = 48;
+const USUAL_FIELDS: usize = 64;
 
 /// Header fields whose memory a head keeps from one message to the next.
 const KEPT_FIELDS: usize = 64;
@@ -62,27 +62,30 @@ impl RequestHead {
     }
 
     fn parse_whole(&mut self, bytes: &[u8], limits: &HeadLimits) -> Parsed {
+        let mut fields = [const { std::mem::MaybeUninit::uninit() }; USUAL_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        if let Ok(Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, &mut fields)
+            && let (Some(method), Some(target)) = (parsed.method, parsed.path)
+        {
+            let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+            let line = RequestLine { method: method.as_bytes(), target: target.as_bytes(), version, length: 0 };
+            return self.take(bytes, &line, length, parsed.headers, limits);
+        }
+        self.parse_unusual(bytes, limits)
+    }
+
+    /// Parses a head that is not whole or not valid, has many fields, or a target that is not UTF-8.
+    fn parse_unusual(&mut self, bytes: &[u8], limits: &HeadLimits) -> Parsed {
         let line = match RequestLine::parse(bytes, limits) {
             Ok(Some(line)) => line,
             Ok(None) => return Parsed::Partial,
             Err(invalid) => return Parsed::Invalid(invalid),
         };
-        let fields = &bytes[line.length..];
-        let mut usual = [httparse::EMPTY_HEADER; USUAL_FIELDS];
-        match httparse::parse_headers(fields, &mut usual) {
-            Ok(Status::Complete((length, lines))) => self.take(bytes, &line, line.length + length, lines, limits),
+        let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
+        match httparse::parse_headers(&bytes[line.length..], &mut fields) {
+            Ok(Status::Complete((length, fields))) => self.take(bytes, &line, line.length + length, fields, limits),
             Ok(Status::Partial) => Parsed::Partial,
-            Err(httparse::Error::TooManyHeaders) => {
-                let mut many = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
-                match httparse::parse_headers(fields, &mut many) {
-                    Ok(Status::Complete((length, lines))) => {
-                        self.take(bytes, &line, line.length + length, lines, limits)
-                    }
-                    Ok(Status::Partial) => Parsed::Partial,
-                    Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(InvalidHead::TooLarge),
-                    Err(error) => Parsed::Invalid(malformed(error)),
-                }
-            }
+            Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(InvalidHead::TooLarge),
             Err(error) => Parsed::Invalid(malformed(error)),
         }
     }
@@ -95,6 +98,10 @@ impl RequestHead {
         fields: &[httparse::Header<'_>],
         limits: &HeadLimits,
     ) -> Parsed {
+        let line_bytes = line.method.len() + line.target.len() + "  HTTP/1.1".len();
+        if line_bytes > limits.line_bytes {
+            return Parsed::Invalid(InvalidHead::LineTooLong);
+        }
         if length > limits.head_bytes || fields.iter().any(|field| field_bytes(field) > limits.line_bytes) {
             return Parsed::Invalid(InvalidHead::TooLarge);
         }

@@ -70,6 +70,14 @@ enum Of {
     Consumer(usize),
 }
 
+impl Run {
+    /// Empties it, for another exchange.
+    pub fn clear(&mut self) {
+        self.picks.clear();
+        self.next = 0;
+    }
+}
+
 impl Chain {
     /// The order of names: priority, then name, both descending.
     pub(crate) fn order(instance: &Instance) -> (Reverse<i32>, Reverse<&str>) {

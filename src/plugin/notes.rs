@@ -14,6 +14,10 @@ impl Notes {
         self.0.push(Box::new(note));
     }
 
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub fn read<T: 'static>(&self) -> Option<&T> {
         self.0.iter().find_map(|note| note.downcast_ref())
     }

@@ -19,3 +19,11 @@ pub struct Upward {
     /// The whole body. Only for a request whose body was shown.
     pub body: Option<Bytes>,
 }
+
+impl Upward {
+    /// Makes it the original request again.
+    pub fn clear(&mut self) {
+        self.headers.clear();
+        (self.method, self.path, self.query, self.host, self.body) = (None, None, None, None, None);
+    }
+}

@@ -10,13 +10,14 @@ use http::Version;
 use http::header::HeaderValue;
 
 use crate::entity::path;
+use crate::http1::added::AddedHeaders;
 use crate::http1::edits::HeaderEdits;
 use crate::http1::fields::{HopByHop, RequestFields};
 use crate::http1::request::{HeadScan, RequestHead};
 use crate::http1::write::{RequestHeaders, write_request};
 use crate::http1::{HeadLimits, Parsed};
 use crate::proxy::exchange::admission::admit;
-use crate::proxy::exchange::forwarded::{ForwardedFacts, forwarded_headers};
+use crate::proxy::exchange::forwarded::{ForwardedFacts, add_forwarded};
 use crate::proxy::exchange::request_id::RequestId;
 use crate::proxy::exchange::upstream_path::{self, RequestPath, UpstreamPath};
 
@@ -66,7 +67,9 @@ impl Desk {
         let target = UpstreamPath::new(None, true, request_path)?;
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let hop_by_hop = HopByHop::of(&head.headers, &fields);
-        let added = forwarded_headers(
+        let mut added = AddedHeaders::default();
+        add_forwarded(
+            &mut added,
             &head.headers,
             &ForwardedFacts {
                 trusted: false,

@@ -30,7 +30,7 @@ pub trait Client: BodySource {
     fn give_back(&mut self, lent: (Outgoing, Deadline));
 
     /// Begins the response. `framing`: of its body.
-    fn send_head(&mut self, record: &Record, head: &mut ResponseHead, sent: Sent<'_>);
+    fn send_head(&mut self, record: &Record, head: &mut ResponseHead, sent: Sent<'_, '_>);
 
     /// Sends the body, and ends the exchange.
     async fn send_body(&mut self, body: ResponseBody, record: Record);
@@ -43,8 +43,8 @@ pub trait Client: BodySource {
 }
 
 /// What is sent beside a response's own head.
-pub struct Sent<'a> {
-    pub added: AddedHeaders<'a>,
+pub struct Sent<'a, 'v> {
+    pub added: &'a mut AddedHeaders<'v>,
     pub framing: Framing,
     /// The connection ends after this response.
     pub closes: bool,

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::counter::Counters;
 use crate::http1::request::RequestHead;
 use crate::listen::Traffic;
+use crate::proxy::exchange::carried::Carried;
 use crate::proxy::exchange::client_address::RealIp;
 use crate::proxy::exchange::marks::Marks;
 use crate::proxy::exchange::request_id::RequestIds;
@@ -27,8 +28,8 @@ use crate::proxy::upstream::origin::Origins;
 use crate::proxy::upstream::upstreams::Upstreams;
 use crate::snapshot::{Live, Loaded, Reader};
 
-/// Maximum number of request heads whose memory is kept between two requests; others are freed.
-const HEADS: usize = 64;
+/// Maximum number of values of a kind whose memory is kept between two exchanges; others are freed.
+const SPARES: usize = 64;
 
 /// Everything that the exchanges of one thread share.
 pub struct WorkerContext {
@@ -43,8 +44,8 @@ pub struct WorkerContext {
     pub marks: Marks,
     pub tasks: TaskTracker,
     pub stop: Stop,
-    #[expect(clippy::vec_box, reason = "heads move between exchanges; a box moves for less than a head")]
-    heads: RefCell<Vec<Box<RequestHead>>>,
+    heads: Spares<RequestHead>,
+    carried: Spares<Carried>,
     reader: RefCell<Reader>,
 }
 
@@ -112,7 +113,8 @@ impl WorkerContext {
             marks: Marks::new(),
             tasks: TaskTracker::new(),
             stop: Stop::default(),
-            heads: RefCell::default(),
+            heads: Spares::default(),
+            carried: Spares::default(),
             reader: RefCell::new(live.reader()),
         })
     }
@@ -124,15 +126,43 @@ impl WorkerContext {
 
     /// Memory for a request's head.
     pub fn take_head(&self) -> Box<RequestHead> {
-        self.heads.borrow_mut().pop().unwrap_or_default()
+        self.heads.take()
     }
 
     /// Takes the memory of a head that is not used any more.
-    pub fn give_head(&self, mut head: Box<RequestHead>) {
-        let mut heads = self.heads.borrow_mut();
-        if heads.len() < HEADS {
-            head.clear();
-            heads.push(head);
+    pub fn give_head(&self, head: Box<RequestHead>) {
+        self.heads.give(head, RequestHead::clear);
+    }
+
+    /// Memory for what plugins carry from phase to phase.
+    pub fn take_carried(&self) -> Box<Carried> {
+        self.carried.take()
+    }
+
+    pub fn give_carried(&self, carried: Box<Carried>) {
+        self.carried.give(carried, Carried::clear);
+    }
+}
+
+/// Values whose memory is used again: making them anew, and moving them, costs more than emptying them.
+struct Spares<T>(RefCell<Vec<Box<T>>>);
+
+impl<T> Default for Spares<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T: Default> Spares<T> {
+    fn take(&self) -> Box<T> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut value: Box<T>, clear: fn(&mut T)) {
+        let mut spares = self.0.borrow_mut();
+        if spares.len() < SPARES {
+            clear(&mut value);
+            spares.push(value);
         }
     }
 }

@@ -42,10 +42,9 @@ pub struct ForwardedFacts<'a> {
     pub hop_by_hop: &'a HopByHop,
 }
 
-/// The headers that the gateway adds to a request. `headers`: as the client sent them.
-pub fn forwarded_headers<'a>(headers: &HeaderMap, facts: &ForwardedFacts<'a>) -> AddedHeaders<'a> {
-    let mut added = AddedHeaders::default();
-    addresses(&mut added, headers, facts);
+/// Adds the headers that the gateway adds to a request. `headers`: as the client sent them.
+pub fn add_forwarded<'a>(added: &mut AddedHeaders<'a>, headers: &HeaderMap, facts: &ForwardedFacts<'a>) {
+    addresses(added, headers, facts);
     let mut decide = |name: &'static Name, ours| {
         let is_trusted = facts.trusted && !facts.hop_by_hop.contains(&name.header, name.mark);
         added.set(name, decided(headers, name, is_trusted, ours));
@@ -59,8 +58,7 @@ pub fn forwarded_headers<'a>(headers: &HeaderMap, facts: &ForwardedFacts<'a>) ->
     if let Some(id) = facts.request_id {
         added.set(&REQUEST_ID, id.value());
     }
-    connection(&mut added, &facts.fields);
-    added
+    connection(added, &facts.fields);
 }
 
 /// The client's values of a field that may pass.
@@ -165,7 +163,9 @@ mod tests {
             fields,
             hop_by_hop: &HopByHop::of(&headers, &fields),
         };
-        forwarded_headers(&headers, &facts).settle(&mut headers);
+        let mut added = AddedHeaders::default();
+        add_forwarded(&mut added, &headers, &facts);
+        added.settle(&mut headers);
         headers
     }
 

@@ -5,6 +5,7 @@
 //! Whoever made a response, it passes the plugins' filters and gets the same marks.
 
 pub mod admission;
+pub mod carried;
 pub mod client;
 pub mod client_address;
 pub mod connection;

@@ -5,23 +5,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::HeaderValue;
-use uuid::Uuid;
-
 use crate::http1::added::{AddedHeaders, Value};
-use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::plugin::chain::{BodyFilters, Chain, Run};
-use crate::plugin::directory::CredentialRef;
 use crate::plugin::entry::Entry;
-use crate::plugin::notes::Notes;
 use crate::plugin::upward::Upward;
 use crate::plugin::{Exchange, Resume, Step};
+use crate::proxy::exchange::carried::Carried;
 use crate::proxy::exchange::facts::ExchangeFacts;
 use crate::snapshot::plan::Plan;
 use crate::snapshot::{Found, Loaded};
+use bytes::Bytes;
 
 /// One exchange's way through its plugins.
 pub struct PluginRun {
@@ -30,19 +25,7 @@ pub struct PluginRun {
     rule: Option<usize>,
     /// `access` has run. When the exchange ends before, only global plugins see its response.
     accessed: bool,
-    run: Run,
-    carried: Carried,
-}
-
-/// What is carried from one phase to the next.
-#[derive(Default)]
-struct Carried {
-    consumer: Option<Uuid>,
-    credential: Option<CredentialRef>,
-    body: Option<Bytes>,
-    upward: Upward,
-    response_headers: Vec<(&'static Name, HeaderValue)>,
-    notes: Notes,
+    carried: Box<Carried>,
 }
 
 /// What plugins see of the request itself.
@@ -55,8 +38,8 @@ pub struct Seen<'a> {
 }
 
 impl PluginRun {
-    pub fn new(snapshot: Loaded) -> Self {
-        Self { snapshot, rule: None, accessed: false, run: Run::default(), carried: Carried::default() }
+    pub fn new(snapshot: Loaded, carried: Box<Carried>) -> Self {
+        Self { snapshot, rule: None, accessed: false, carried }
     }
 
     pub fn snapshot(&self) -> &Loaded {
@@ -90,7 +73,7 @@ impl PluginRun {
     /// Runs `rewrite` of the global plugins from position `next` on; `resume`: with the result of a wait.
     pub fn rewrite(&mut self, seen: Seen<'_>, next: &mut usize, resume: Option<Resume>) -> Step {
         let Self { snapshot, carried, .. } = self;
-        carried.with_exchange(snapshot, None, seen, |exchange| {
+        phase(carried, snapshot, None, seen, |exchange, _| {
             match resume.map_or(Step::Continue, |resume| resume(exchange)) {
                 Step::Continue => snapshot.unmatched.rewrite(exchange, next),
                 step => step,
@@ -101,9 +84,9 @@ impl PluginRun {
     /// Runs `access` of the route's plugins; `resume`: with the result of a wait.
     pub fn access(&mut self, seen: Seen<'_>, resume: Option<Resume>) -> Step {
         self.accessed = true;
-        let Self { snapshot, rule, run, carried, .. } = self;
+        let Self { snapshot, rule, carried, .. } = self;
         let (plan, chain) = chain(snapshot, *rule);
-        carried.with_exchange(snapshot, plan, seen, |exchange| match resume {
+        phase(carried, snapshot, plan, seen, |exchange, run| match resume {
             None => chain.access(exchange, run),
             Some(resume) => chain.resume(resume, exchange, run),
         })
@@ -117,10 +100,10 @@ impl PluginRun {
         head: &mut ResponseHead,
         added: &mut AddedHeaders<'_>,
     ) -> BodyFilters {
-        let Self { snapshot, rule, accessed, run, carried } = self;
+        let Self { snapshot, rule, accessed, carried } = self;
         let (plan, chain) = chain(snapshot, rule.filter(|_| *accessed));
         if !*accessed {
-            *run = chain.collect();
+            carried.run = chain.collect();
         }
         let wants = chain.wants();
         let is_seen = wants.header_filter || wants.body_filter || wants.log;
@@ -134,12 +117,17 @@ impl PluginRun {
         if !is_seen {
             return BodyFilters::new();
         }
-        carried.with_exchange(snapshot, plan, seen, |exchange| {
+        phase(carried, snapshot, plan, seen, |exchange, run| {
             if wants.header_filter {
                 chain.header_filter(run, exchange, head);
             }
             if wants.body_filter { chain.body_filters(run, exchange, head) } else { BodyFilters::new() }
         })
+    }
+
+    /// Gives the memory back, at the end of the exchange.
+    pub fn take_memory(&mut self) -> Box<Carried> {
+        std::mem::take(&mut self.carried)
     }
 
     /// Whether a plugin wants the log document of this exchange.
@@ -151,7 +139,7 @@ impl PluginRun {
     pub fn log(&self, entry: &Arc<Entry>) {
         let (_, chain) = chain(&self.snapshot, self.rule.filter(|_| self.accessed));
         if self.accessed {
-            chain.log(&self.run, entry);
+            chain.log(&self.carried.run, entry);
         } else {
             chain.log(&chain.collect(), entry);
         }
@@ -164,36 +152,34 @@ fn chain(snapshot: &Loaded, rule: Option<usize>) -> (Option<&Plan>, &Chain) {
     (plan, plan.map_or(&*snapshot.unmatched, |plan| &*plan.chain))
 }
 
-impl Carried {
-    /// Runs a phase.
-    fn with_exchange<T>(
-        &mut self,
-        snapshot: &Loaded,
-        plan: Option<&Plan>,
-        seen: Seen<'_>,
-        phase: impl FnOnce(&mut Exchange<'_>) -> T,
-    ) -> T {
-        let Seen { facts, head, path } = seen;
-        let directory = &*snapshot.directory;
-        let mut exchange = Exchange {
-            request: head,
-            path,
-            body: self.body.clone(),
-            route_id: plan.map(|plan| plan.route_id),
-            service_id: plan.and_then(|plan| Some(plan.service.as_ref()?.id)),
-            client_ip: facts.client_ip,
-            now_s: facts.now_ms / 1_000,
-            now_ms: facts.now_ms,
-            consumer: self.consumer.and_then(|id| directory.consumers.get(&id)).map(|consumer| &**consumer),
-            credential: self.credential,
-            upward: &mut self.upward,
-            response_headers: &mut self.response_headers,
-            notes: &mut self.notes,
-            directory,
-            counters: &facts.connection.worker.counters,
-        };
-        let outcome = phase(&mut exchange);
-        (self.consumer, self.credential) = (exchange.consumer.map(|consumer| consumer.id), exchange.credential);
-        outcome
-    }
+/// Runs a phase.
+fn phase<T>(
+    carried: &mut Carried,
+    snapshot: &Loaded,
+    plan: Option<&Plan>,
+    seen: Seen<'_>,
+    run: impl FnOnce(&mut Exchange<'_>, &mut Run) -> T,
+) -> T {
+    let Seen { facts, head, path } = seen;
+    let directory = &*snapshot.directory;
+    let mut exchange = Exchange {
+        request: head,
+        path,
+        body: carried.body.clone(),
+        route_id: plan.map(|plan| plan.route_id),
+        service_id: plan.and_then(|plan| Some(plan.service.as_ref()?.id)),
+        client_ip: facts.client_ip,
+        now_s: facts.now_ms / 1_000,
+        now_ms: facts.now_ms,
+        consumer: carried.consumer.and_then(|id| directory.consumers.get(&id)).map(|consumer| &**consumer),
+        credential: carried.credential,
+        upward: &mut carried.upward,
+        response_headers: &mut carried.response_headers,
+        notes: &mut carried.notes,
+        directory,
+        counters: &facts.connection.worker.counters,
+    };
+    let outcome = run(&mut exchange, &mut carried.run);
+    (carried.consumer, carried.credential) = (exchange.consumer.map(|consumer| consumer.id), exchange.credential);
+    outcome
 }

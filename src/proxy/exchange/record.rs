@@ -50,7 +50,7 @@ impl Record {
             facts: ExchangeFacts::new(Rc::clone(connection), &head, fields),
             head,
             path,
-            plugins: PluginRun::new(snapshot),
+            plugins: PluginRun::new(snapshot, connection.worker.take_carried()),
             status: CLIENT_CLOSED,
             body_bytes: 0,
             timing: None,
@@ -101,5 +101,6 @@ impl Drop for Record {
             worker.options.access_log.write(self.line());
         }
         worker.give_head(std::mem::take(&mut self.head));
+        worker.give_carried(self.plugins.take_memory());
     }
 }

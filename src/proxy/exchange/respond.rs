@@ -67,7 +67,8 @@ pub(super) async fn with_upstream_response<C: Client>(client: &mut C, mut record
         ResponseBody::empty()
     };
     let uploading = !body.has_whole_request();
-    client.send_head(&record, &mut head, Sent { added, framing, closes, uploading });
+    client.send_head(&record, &mut head, Sent { added: &mut added, framing, closes, uploading });
+    drop(added);
     if switched {
         return client.tunnel(body, record).await;
     }
@@ -113,7 +114,8 @@ pub(super) async fn with_local_response<C: Client>(client: &mut C, mut record: R
         Framing::None => ResponseBody::empty(),
         _ => ResponseBody::new(source, filters),
     };
-    client.send_head(&record, &mut head, Sent { added, framing, closes, uploading: false });
+    client.send_head(&record, &mut head, Sent { added: &mut added, framing, closes, uploading: false });
+    drop(added);
     client.send_body(body, record).await;
 }
 

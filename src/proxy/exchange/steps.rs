@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, StatusCode, Version};
 
+use crate::http1::added::AddedHeaders;
 use crate::http1::fields::HopByHop;
 use crate::http1::framing::Framing;
 use crate::http1::write::{RequestHeaders, write_line, write_request};
@@ -11,7 +12,7 @@ use crate::plugin::{Resume, Step};
 use crate::proxy::exchange::admission::{Host, Refusal, admit};
 use crate::proxy::exchange::client::Client;
 use crate::proxy::exchange::error_body;
-use crate::proxy::exchange::forwarded::{self, ForwardedFacts, forwarded_headers};
+use crate::proxy::exchange::forwarded::{self, ForwardedFacts, add_forwarded};
 use crate::proxy::exchange::held::{HELD_BYTES, HeldBody};
 use crate::proxy::exchange::local_response::{LocalResponse, grpc_over_tls_wanted, http2_wanted, https_wanted};
 use crate::proxy::exchange::record::Record;
@@ -227,7 +228,9 @@ async fn forward<C: Client>(
     let connection = &facts.connection;
     let worker = &connection.worker;
     let hop_by_hop = HopByHop::of(&head.headers, &facts.fields);
-    let added = forwarded_headers(
+    let mut added = AddedHeaders::default();
+    add_forwarded(
+        &mut added,
         &head.headers,
         &ForwardedFacts {
             trusted: facts.trusted,

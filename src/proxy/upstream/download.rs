@@ -16,14 +16,13 @@ use crate::proxy::upstream::http1::{Http1Connection, ROOM_BYTES};
 use crate::proxy::upstream::origin::Limits;
 use crate::proxy::upstream::pool::Pool;
 use crate::proxy::upstream::stream::Stream;
-use crate::proxy::upstream::upload::{Upload, UploadFault};
+use crate::proxy::upstream::upload::UploadFault;
 
 /// A response's body under way. At its end the connection goes back to the pool; when it is dropped before, the connection
 /// is closed.
 pub struct Download {
     /// `None` once everything has been received.
-    connection: Option<Http1Connection>,
-    upload: Upload,
+    connection: Option<Box<Http1Connection>>,
     limits: Limits,
     silence: Silence,
     /// Bytes that are read at once of a long body.
@@ -34,16 +33,9 @@ pub struct Download {
 }
 
 impl Download {
-    pub(super) fn new(
-        connection: Http1Connection,
-        upload: Upload,
-        limits: Limits,
-        pool: Rc<Pool>,
-        shelf: Rc<Shelf>,
-    ) -> Self {
+    pub(super) fn new(connection: Box<Http1Connection>, limits: Limits, pool: Rc<Pool>, shelf: Rc<Shelf>) -> Self {
         Self {
             connection: Some(connection),
-            upload,
             limits,
             silence: Silence::default(),
             room_bytes: ROOM_BYTES,
@@ -71,12 +63,13 @@ impl Download {
         deadline: &mut Deadline,
     ) -> Poll<Result<(), ResponseFault>> {
         let mut waits_for_client = false;
-        if let Some(connection) = self.connection.as_mut().filter(|_| !self.upload.is_over()) {
-            match self.upload.poll(cx, &mut connection.stream, &[], source) {
+        if let Some(connection) = self.connection.as_mut().filter(|connection| !connection.upload.is_over()) {
+            let Http1Connection { upload, stream, .. } = &mut **connection;
+            match upload.poll(cx, stream, &[], source) {
                 Poll::Ready(Err(UploadFault::Client(fault))) => return self.fail(ResponseFault::Client(fault)),
                 // The response may come to its end all the same; the connection then is closed.
                 Poll::Ready(Ok(()) | Err(UploadFault::Upstream)) => {}
-                Poll::Pending => waits_for_client = self.upload.waits_for_client(),
+                Poll::Pending => waits_for_client = upload.waits_for_client(),
             }
         }
         loop {
@@ -145,7 +138,7 @@ impl Download {
 
     /// Whether the request's body has been read to its end.
     pub fn has_whole_request(&self) -> bool {
-        self.upload.is_over()
+        self.connection.as_ref().is_none_or(|connection| connection.upload.is_over())
     }
 
     /// Bytes that are still to come, where that is known.
@@ -187,7 +180,7 @@ impl Download {
         }
         if let Some(mut connection) = self.connection.take() {
             self.trailers = connection.body.take_trailers();
-            if self.upload.is_done() && connection.is_reusable() {
+            if connection.upload.is_done() && connection.is_reusable() {
                 connection.rest(&self.shelf);
                 self.pool.put(connection);
             }

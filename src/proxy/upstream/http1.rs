@@ -37,6 +37,8 @@ pub struct Http1Connection {
     input: Buffer,
     /// The memory of the next response's head.
     spare: Option<Box<ResponseHead>>,
+    /// The request under way.
+    pub(super) upload: Upload,
     /// The body of the response under way.
     pub(super) body: BodyDecoder,
     /// The upstream keeps the connection open after this exchange.
@@ -86,6 +88,7 @@ impl Http1Connection {
             stream,
             input: Buffer::default(),
             spare: None,
+            upload: Upload::default(),
             body: BodyDecoder::default(),
             keeps: false,
         }
@@ -100,11 +103,10 @@ impl Http1Connection {
         self.requests
     }
 
-    /// Sends a request and reads the head of its response; with it, when its last byte arrived. A streamed body may be
-    /// under way still.
+    /// Sends the request in `upload` and reads the head of its response; with it, when its last byte arrived. A streamed
+    /// body may be under way still.
     pub(super) async fn exchange<B: BodySource>(
         &mut self,
-        upload: &mut Upload,
         held: &[u8],
         source: &mut B,
         bounds: &Bounds<'_>,
@@ -115,9 +117,8 @@ impl Http1Connection {
         self.keeps = false;
         self.body = BodyDecoder::default();
         let mut progress = Progress { answered: false, interim: 0, moved: now };
-        let outcome = std::future::poll_fn(|cx| {
-            self.poll_exchange(cx, &mut progress, (&mut *upload, held), &mut *source, bounds, deadline)
-        });
+        let outcome =
+            std::future::poll_fn(|cx| self.poll_exchange(cx, &mut progress, held, &mut *source, bounds, deadline));
         let ended = match outcome.await {
             Ok(head) => {
                 self.keeps = is_kept(&head);
@@ -125,7 +126,7 @@ impl Http1Connection {
             }
             Err(ended) => ended,
         };
-        let reached = match (progress.answered, upload.has_sent()) {
+        let reached = match (progress.answered, self.upload.has_sent()) {
             (true, _) => Reached::Answer,
             (false, true) => Reached::Sent,
             (false, false) => Reached::Nothing,
@@ -142,18 +143,18 @@ impl Http1Connection {
         &mut self,
         cx: &mut Context<'_>,
         progress: &mut Progress,
-        (upload, held): (&mut Upload, &[u8]),
+        held: &[u8],
         source: &mut B,
         bounds: &Bounds<'_>,
         deadline: &mut Deadline,
     ) -> Poll<Result<Box<ResponseHead>, Ended>> {
-        let sending = match upload.poll(cx, &mut self.stream, held, source) {
+        let sending = match self.upload.poll(cx, &mut self.stream, held, source) {
             Poll::Ready(Err(UploadFault::Client(fault))) => return Poll::Ready(Err(Ended::Client(fault))),
             // An upstream that takes no more may have answered.
             Poll::Ready(Ok(()) | Err(UploadFault::Upstream)) => None,
-            Poll::Pending => Some(upload.waits_for_client()),
+            Poll::Pending => Some(self.upload.waits_for_client()),
         };
-        if let Some(moved) = upload.moved() {
+        if let Some(moved) = self.upload.moved() {
             progress.moved = moved;
         }
         loop {
@@ -163,7 +164,7 @@ impl Http1Connection {
             match self.poll_fill(cx, ROOM_BYTES, bounds.shelf) {
                 Poll::Ready(Ok(1..)) => (progress.answered, progress.moved) = (true, Instant::now()),
                 Poll::Ready(Ok(0)) => {
-                    let why = upload.error().unwrap_or_else(|| "connection closed".into());
+                    let why = self.upload.error().unwrap_or_else(|| "connection closed".into());
                     return Poll::Ready(Err(Ended::Broken(why)));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Broken(error.to_string().into()))),
@@ -278,8 +279,9 @@ impl Http1Connection {
     }
 
     /// The stream of a connection that has switched protocols, and what was read of it already.
-    pub(super) fn into_parts(self) -> (Stream, Buffer) {
-        (self.stream, self.input)
+    pub(super) fn into_parts(self: Box<Self>) -> (Stream, Buffer) {
+        let this = *self;
+        (this.stream, this.input)
     }
 }
 

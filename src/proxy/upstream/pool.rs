@@ -35,7 +35,7 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    connection: Http1Connection,
+    connection: Box<Http1Connection>,
     since: Instant,
 }
 
@@ -50,7 +50,7 @@ impl Pool {
     }
 
     /// The connection that was used last, unless it has been idle too long by `now` or is closed.
-    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<Http1Connection> {
+    pub(super) fn take(&self, key: &Key, now: Instant) -> Option<Box<Http1Connection>> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(key)?;
         while let Some(mut last) = connections.pop_back() {
@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// Keeps a connection that is ready for another request, if the bounds allow.
-    pub(super) fn put(self: &Rc<Self>, connection: Http1Connection) {
+    pub(super) fn put(self: &Rc<Self>, connection: Box<Http1Connection>) {
         let bounds = &self.bounds;
         if bounds.size == 0 || (bounds.max_requests > 0 && connection.requests() >= bounds.max_requests) {
             return;

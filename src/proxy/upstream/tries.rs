@@ -147,21 +147,20 @@ impl<W: Fn(&mut Vec<u8>, &HeaderValue)> Attempt<'_, '_, W> {
                     connection
                 }
             };
-            let mut upload = self.upload();
-            let outcome = connection.exchange(&mut upload, held, source, &bounds, self.deadline, now).await;
+            self.begin(&mut connection.upload);
+            let outcome = connection.exchange(held, source, &bounds, self.deadline, now).await;
+            if let Some(text) = connection.upload.take_text() {
+                *self.text = text;
+            }
             let error = match outcome {
                 Ok((head, answered_at)) => {
-                    if upload.is_over() {
-                        *self.text = std::mem::take(&mut upload.outgoing);
-                    }
                     let (pool, shelf) = (upstreams.pool.clone(), upstreams.shelf.clone());
-                    let download = Download::new(connection, upload, self.origin.limits, pool, shelf);
+                    let download = Download::new(connection, self.origin.limits, pool, shelf);
                     return Ok((head, download, answered_at));
                 }
                 Err(error) => error,
             };
-            let lost = lost(error, reused, upload.is_resendable());
-            *self.text = std::mem::take(&mut upload.outgoing);
+            let lost = lost(error, reused, connection.upload.is_resendable());
             if lost.client.is_some() || next(self.request.method, lost.resendable, lost.failed, 0) != Next::Reconnect {
                 return Err(lost);
             }
@@ -172,7 +171,7 @@ impl<W: Fn(&mut Vec<u8>, &HeaderValue)> Attempt<'_, '_, W> {
     }
 
     /// The head with this try's `Host`, and the body.
-    fn upload(&mut self) -> Upload {
+    fn begin(&mut self, upload: &mut Upload) {
         let mut outgoing = std::mem::take(self.text);
         outgoing.clear();
         let host = self.request.host.unwrap_or(&self.choice.target.host);
@@ -182,10 +181,10 @@ impl<W: Fn(&mut Vec<u8>, &HeaderValue)> Attempt<'_, '_, W> {
             RequestBody::Length => UploadBody::Length,
             RequestBody::Chunked => UploadBody::Chunked,
         };
-        Upload::new(outgoing, body)
+        upload.begin(outgoing, body);
     }
 
-    async fn connect<B: BodySource>(&self, key: &Key, source: &mut B) -> Result<Http1Connection, Lost> {
+    async fn connect<B: BodySource>(&self, key: &Key, source: &mut B) -> Result<Box<Http1Connection>, Lost> {
         let failed = |why, timeout, client| Lost {
             failed: Failed { reached: Reached::Nothing, timeout, reused: false },
             resendable: true,
@@ -202,7 +201,7 @@ impl<W: Fn(&mut Vec<u8>, &HeaderValue)> Attempt<'_, '_, W> {
         });
         match connected.await {
             None => Err(failed("the client left".into(), false, Some(ClientFault::Gone))),
-            Some(Ok(stream)) => Ok(Http1Connection::new(key.clone(), stream)),
+            Some(Ok(stream)) => Ok(Box::new(Http1Connection::new(key.clone(), stream))),
             Some(Err(error)) => Err(failed(error.why.into(), error.timeout, None)),
         }
     }

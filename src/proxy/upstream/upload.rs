@@ -14,7 +14,7 @@ use crate::proxy::upstream::body_source::{BodySource, ClientFault};
 use crate::proxy::upstream::stream::Stream;
 
 /// One try's request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Upload {
     pub(super) outgoing: Outgoing,
     body: UploadBody,
@@ -39,13 +39,20 @@ pub enum UploadBody {
     Chunked,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Default for UploadBody {
+    fn default() -> Self {
+        Self::Held(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// More of the body follows what is in `outgoing`.
     Body,
     /// `outgoing` has the rest.
     Rest,
     /// All is sent and flushed.
+    #[default]
     Done,
     /// The upstream takes no more.
     Failed,
@@ -60,16 +67,21 @@ pub(super) enum UploadFault {
 }
 
 impl Upload {
-    /// `outgoing`: holds the head.
-    pub(super) fn new(mut outgoing: Outgoing, body: UploadBody) -> Self {
-        let state = match body {
+    /// Begins a request. `outgoing`: holds the head.
+    pub(super) fn begin(&mut self, outgoing: Outgoing, body: UploadBody) {
+        *self = Self { outgoing, body, ..Self::default() };
+        self.state = match body {
             UploadBody::Held(length) => {
-                outgoing.add_data(length, false);
+                self.outgoing.add_data(length, false);
                 State::Rest
             }
             UploadBody::Length | UploadBody::Chunked => State::Body,
         };
-        Self { outgoing, body, state, sent: false, used: false, waits_for_client: false, moved: None, error: None }
+    }
+
+    /// The memory of `outgoing`, once nothing more will be sent.
+    pub(super) fn take_text(&mut self) -> Option<Outgoing> {
+        self.is_over().then(|| std::mem::take(&mut self.outgoing))
     }
 
     /// Sends as far as it goes. `held`: the whole body, of a held one.

@@ -417,7 +417,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         (self.outgoing, self.deadline) = lent;
     }
 
-    fn send_head(&mut self, record: &Record, head: &mut ResponseHead, sent: Sent<'_>) {
+    fn send_head(&mut self, record: &Record, head: &mut ResponseHead, sent: Sent<'_, '_>) {
         let version = record.facts.version;
         // HTTP/1.0 has no chunks: a body of unknown length ends with the connection.
         let until_close = sent.framing == Framing::Chunked && version < Version::HTTP_11;
@@ -429,7 +429,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         let closes = sent.closes || until_close || is_unread;
         self.after = if closes { After::Close } else { After::Next };
         let out = &mut self.outgoing.text;
-        let headers = ResponseHeaders { map: &head.headers, spelling: &head.spelling, added: &sent.added };
+        let headers = ResponseHeaders { map: &head.headers, spelling: &head.spelling, added: sent.added };
         write_response(out, head.status, &head.reason, headers);
         if self.chunked {
             write_line(out, b"Transfer-Encoding", b"chunked");

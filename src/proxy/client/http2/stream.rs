@@ -148,7 +148,7 @@ impl Client for Http2Client {
 
     fn give_back(&mut self, _: (Outgoing, Deadline)) {}
 
-    fn send_head(&mut self, _: &Record, head: &mut ResponseHead, sent: Sent<'_>) {
+    fn send_head(&mut self, _: &Record, head: &mut ResponseHead, sent: Sent<'_, '_>) {
         let mut response = Response::new(Http2Body::default());
         *response.status_mut() = head.status;
         *response.headers_mut() = std::mem::take(&mut head.headers);
