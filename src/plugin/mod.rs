@@ -13,11 +13,13 @@ pub mod given;
 pub mod key_auth;
 pub mod name;
 pub mod number;
+pub mod queue;
 pub mod rate_limiting;
 pub mod roster;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
+pub mod tools;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
