@@ -59,10 +59,10 @@ pub enum QueueNotice {
     TooLarge { bytes: usize, max_bytes: usize },
     /// An attempt failed. `first`: the attempt before it, of this batch or another, had not failed.
     Failed { why: String, first: bool },
-    /// A batch was delivered after failed attempts.
-    Recovered,
-    /// A batch was dropped because `max_retry_time` is over.
-    GaveUp { lost: usize },
+    /// A batch was delivered after failed attempts. `lost`: entries of batches that were given up meanwhile.
+    Recovered { lost: u64 },
+    /// A batch was dropped because `max_retry_time` is over. `first`: no other was since the last delivery.
+    GaveUp { lost: usize, first: bool },
     /// The queue ended with undelivered entries.
     Ended { lost: usize },
 }
@@ -106,7 +106,9 @@ struct Reported {
     full: Option<u64>,
     bytes_exceeded: bool,
     too_large: bool,
-    failing: bool,
+    /// `QueueTotals::dropped_failed` before the first failed attempt.
+    failing: Option<u64>,
+    gave_up: bool,
 }
 
 impl<T> QueueCore<T> {
@@ -142,10 +144,11 @@ impl<T> QueueCore<T> {
 
     /// The attempt for `delivery` succeeded.
     pub fn delivered(&mut self, now: Instant, delivery: u64) {
-        let Some(done) = self.finish(delivery) else { return };
-        self.totals.delivered += done.batch.len() as u64;
-        if std::mem::take(&mut self.reported.failing) {
-            self.notice(QueueNotice::Recovered);
+        let Some(at) = self.deliveries.iter().position(|it| it.number == delivery) else { return };
+        self.totals.delivered += self.deliveries.swap_remove(at).batch.len() as u64;
+        self.reported.gave_up = false;
+        if let Some(before) = self.reported.failing.take() {
+            self.notice(QueueNotice::Recovered { lost: self.totals.dropped_failed - before });
         }
         if let Some(before) = self.reported.full.take() {
             self.notice(QueueNotice::Resumed { dropped: self.totals.dropped_full - before });
@@ -157,18 +160,20 @@ impl<T> QueueCore<T> {
 
     /// The attempt for `delivery` failed.
     pub fn failed(&mut self, now: Instant, delivery: u64, why: String) {
-        let first = !std::mem::replace(&mut self.reported.failing, true);
+        let Some(at) = self.deliveries.iter().position(|it| it.number == delivery) else { return };
+        let first = self.reported.failing.is_none();
+        self.reported.failing.get_or_insert(self.totals.dropped_failed);
         self.notice(QueueNotice::Failed { why, first });
-        let (limit, options) = (self.options.max_retry_time, &self.options);
-        let Some(failed) = self.deliveries.iter_mut().find(|it| it.number == delivery) else { return };
+        let (limit, failed) = (self.options.max_retry_time, &mut self.deliveries[at]);
         failed.attempts = failed.attempts.saturating_add(1);
         if now.saturating_duration_since(failed.begun_at) <= limit && !limit.is_zero() {
-            failed.retry_at = Some(now + options.retry_delay(failed.attempts));
+            failed.retry_at = Some(now + self.options.retry_delay(failed.attempts));
             return;
         }
-        let lost = self.finish(delivery).map_or(0, |lost| lost.batch.len());
+        let lost = self.deliveries.swap_remove(at).batch.len();
         self.totals.dropped_failed += lost as u64;
-        self.notice(QueueNotice::GaveUp { lost });
+        let first = !std::mem::replace(&mut self.reported.gave_up, true);
+        self.notice(QueueNotice::GaveUp { lost, first });
         self.advance(now);
     }
 
@@ -261,11 +266,6 @@ impl<T> QueueCore<T> {
             self.report_full();
             self.totals.dropped_full += 1;
         }
-    }
-
-    fn finish(&mut self, delivery: u64) -> Option<Delivery<T>> {
-        let at = self.deliveries.iter().position(|it| it.number == delivery)?;
-        Some(self.deliveries.swap_remove(at))
     }
 
     /// Evicts the oldest entries until one of `bytes` fits. False: it never will.

@@ -130,8 +130,12 @@ impl<T> Shared<T> {
             QueueNotice::Failed { why, first: false } => {
                 tracing::debug!(queue, "handler could not process entries: {why}");
             }
-            QueueNotice::Recovered => tracing::info!(queue, "handler processes entries again"),
-            QueueNotice::GaveUp { lost } => tracing::error!(
+            QueueNotice::Recovered { lost } => tracing::info!(queue, lost, "handler processes entries again"),
+            QueueNotice::GaveUp { lost, first: true } => tracing::error!(
+                queue,
+                "could not send entries due to max_retry_time exceeded. {lost} queue entries were lost"
+            ),
+            QueueNotice::GaveUp { lost, first: false } => tracing::debug!(
                 queue,
                 "could not send entries due to max_retry_time exceeded. {lost} queue entries were lost"
             ),

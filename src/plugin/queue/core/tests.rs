@@ -143,7 +143,7 @@ fn defaults_make_14_attempts_in_82_seconds() {
         script.pass(next);
     }
     assert_eq!(attempts, 14);
-    assert_eq!(script.log.last().unwrap(), "81910 GaveUp { lost: 1 }");
+    assert_eq!(script.log.last().unwrap(), "81910 GaveUp { lost: 1, first: true }");
     assert_eq!(script.core.totals().dropped_failed, 1);
 }
 
@@ -153,7 +153,7 @@ fn the_same_batch_is_sent_again_after_a_pause_that_doubles() {
     script.push([1, 2]).did(&["0 send [1, 2]"]);
     script.fail().push([3]).did(&[r#"0 Failed { why: "no", first: true }"#]).pass(10).did(&["10 send [1, 2]"]);
     script.fail().did(&[r#"10 Failed { why: "no", first: false }"#]).pass(20).did(&["30 send [1, 2]"]);
-    script.deliver().did(&["30 Recovered"]).pass(1_000).did(&["1030 send [3]"]);
+    script.deliver().did(&["30 Recovered { lost: 0 }"]).pass(1_000).did(&["1030 send [3]"]);
     script.fail().did(&[r#"1030 Failed { why: "no", first: true }"#]);
 }
 
@@ -162,7 +162,10 @@ fn a_retry_time_of_zero_means_one_attempt() {
     let options = QueueOptions { max_retry_time: Duration::ZERO, ..batches_of(1) };
     let mut script = Script::new(options);
     script.push([1, 2]).did(&["0 send [1]"]).fail();
-    script.did(&[r#"0 Failed { why: "no", first: true }"#, "0 GaveUp { lost: 1 }", "0 send [2]"]);
+    script.did(&[r#"0 Failed { why: "no", first: true }"#, "0 GaveUp { lost: 1, first: true }", "0 send [2]"]);
+    script.push([3]).fail();
+    script.did(&[r#"0 Failed { why: "no", first: false }"#, "0 GaveUp { lost: 1, first: false }", "0 send [3]"]);
+    script.deliver().did(&["0 Recovered { lost: 2 }"]);
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn without_a_limit_every_entry_is_a_delivery_of_its_own() {
     let mut script = Script::new(QueueOptions { unlimited: true, max_entries: 3, ..batches_of(10) });
     script.push([1, 2, 3]).did(&["0 send [1]", "0 send [2]", "0 send [3]"]).push([4, 5]).did(&["0 Full"]);
     script.fail().did(&[r#"0 Failed { why: "no", first: true }"#]);
-    script.deliver().did(&["0 Recovered", "0 Resumed { dropped: 2 }"]).push([6]).did(&["0 send [6]"]);
+    script.deliver().did(&["0 Recovered { lost: 0 }", "0 Resumed { dropped: 2 }"]).push([6]).did(&["0 send [6]"]);
     script.pass(10).did(&["10 send [1]"]);
 }
 
@@ -217,7 +220,7 @@ fn closing_sends_what_waits_without_coalescing_and_makes_pending_attempts_at_onc
     let mut script = Script::new(batches_of(2));
     script.push([1, 2]).pass(1).fail().push([3, 4, 5]).pass(1);
     script.log.clear();
-    script.close(1_000).did(&["2 send [1, 2]"]).push([6]).deliver().did(&["2 Recovered", "2 send [3, 4]"]);
+    script.close(1_000).did(&["2 send [1, 2]"]).push([6]).deliver().did(&["2 Recovered { lost: 0 }", "2 send [3, 4]"]);
     script.deliver().did(&["2 send [5]"]);
     assert!(!script.core.is_over());
     script.deliver();
