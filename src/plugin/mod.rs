@@ -9,6 +9,7 @@ pub mod body;
 pub mod broken;
 pub mod chain;
 pub mod directory;
+pub mod entry;
 pub mod given;
 pub mod key_auth;
 pub mod name;
