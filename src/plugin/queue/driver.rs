@@ -69,7 +69,7 @@ impl<T: Send + Sync + 'static> Queue<T> {
         let shared = &self.0.0;
         let mut core = shared.core();
         let before = core.wake_at();
-        core.push(Instant::now(), entry, bytes);
+        core.push(now(), entry, bytes);
         let news = core.has_output() || core.wake_at() != before;
         drop(core);
         if news {
@@ -151,7 +151,7 @@ struct Running<T>(Arc<Shared<T>>);
 
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = now();
         self.0.core().close(now, now);
     }
 }
@@ -168,7 +168,7 @@ async fn run<T: Send + Sync + 'static>(running: Running<T>, stop: CancellationTo
         let Some(wake_at) = wake_at else { return };
         tokio::select! {
             Some((delivery, outcome)) = attempts.next(), if !attempts.is_empty() => {
-                let (now, mut core) = (Instant::now(), shared.core());
+                let (now, mut core) = (now(), shared.core());
                 match outcome {
                     Ok(()) => core.delivered(now, delivery),
                     Err(why) => core.failed(now, delivery, why),
@@ -184,13 +184,18 @@ async fn run<T: Send + Sync + 'static>(running: Running<T>, stop: CancellationTo
                 stopping = true;
                 close(shared, SHUTDOWN_LIMIT);
             }
-            () = sleep_until(wake_at.into()) => shared.core().tick(Instant::now()),
+            () = sleep_until(wake_at.into()) => shared.core().tick(now()),
         }
     }
 }
 
+/// The clock of the runtime, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn close<T>(shared: &Shared<T>, limit: Duration) {
-    let now = Instant::now();
+    let now = now();
     shared.core().close(now, now + limit);
 }
 
@@ -203,7 +208,7 @@ fn begin_attempts<T: Send + Sync + 'static>(
         let mut core = shared.core();
         let Some(output) = core.output() else {
             // Far enough away to be never, and near enough to be a time.
-            let idle = || Instant::now() + Duration::from_secs(3_600);
+            let idle = || now() + Duration::from_secs(3_600);
             return if core.is_over() { None } else { Some(core.wake_at().unwrap_or_else(idle)) };
         };
         drop(core);

@@ -125,6 +125,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::entity::Kind;
+    use crate::entity::declare::{PluginDeclaration, Plugins};
+    use crate::entity::write::{Intent, prepare_alone};
 
     fn options(config: Value) -> QueueOptions {
         QueueOptions::of_plugin(config.as_object().unwrap())
@@ -178,6 +181,51 @@ mod tests {
         let options = QueueOptions { max_retry_delay: Duration::from_millis(50), ..QueueOptions::default() };
         let pauses = [1, 2, 3, 4, 33, u32::MAX].map(|attempts| options.retry_delay(attempts).as_millis());
         assert_eq!(pauses, [10, 20, 40, 50, 50, 50]);
+    }
+
+    static PLUGIN: PluginDeclaration = PluginDeclaration {
+        name: "probe",
+        priority: 1,
+        config: Record { fields: &[Field::record("queue", &RECORD).required()], shorthands: &[], rules: &[] },
+        rules: &[],
+        consumer_scope: true,
+        protocols: &["grpc", "grpcs", "http", "https"],
+        notices: &[],
+    };
+
+    /// The member `config.queue` of a checked plugin, or what is wrong with it.
+    fn checked(queue: Value) -> Result<Value, Value> {
+        let input = json!({"name": "probe", "config": {"queue": queue}}).as_object().unwrap().clone();
+        let plugins = Plugins::new([&PLUGIN]);
+        match prepare_alone(Kind::PLUGINS, input, Intent::Insert, &plugins, 1) {
+            Ok(checked) => Ok(checked.doc()["config"]["queue"].clone()),
+            Err(rejection) => Err(rejection.body()["fields"]["config"]["queue"].clone()),
+        }
+    }
+
+    #[test]
+    fn defaults_fill_the_record() {
+        let expected = json!({
+            "max_batch_size": 1, "max_coalescing_delay": 1, "max_entries": 10_000, "max_bytes": null,
+            "max_retry_time": 60, "initial_retry_delay": 0.01, "max_retry_delay": 60, "concurrency_limit": 1
+        });
+        assert_eq!(checked(json!({})), Ok(expected));
+        assert_eq!(checked(json!({})).map(|queue| options(json!({ "queue": queue }))), Ok(QueueOptions::default()));
+    }
+
+    #[test]
+    fn values_outside_of_their_ranges_are_refused() {
+        let between = |low: &str, high: &str| format!("value should be between {low} and {high}");
+        let wrong = json!({
+            "max_batch_size": 0, "max_coalescing_delay": 4000, "max_entries": -1, "initial_retry_delay": 0,
+            "max_retry_delay": 1e7, "concurrency_limit": 2
+        });
+        let expected = json!({
+            "max_batch_size": between("1", "1000000"), "max_coalescing_delay": between("0", "3600"),
+            "max_entries": between("1", "1000000"), "initial_retry_delay": between("0.001", "1000000"),
+            "max_retry_delay": between("0.001", "1000000"), "concurrency_limit": "expected one of: -1, 1"
+        });
+        assert_eq!(checked(wrong), Err(expected));
     }
 
     #[test]
