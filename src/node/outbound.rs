@@ -50,23 +50,23 @@ struct Shared {
 }
 
 impl NodeOutbound {
-    /// Makes calls on the current runtime. `bundles`: PEM files of authorities to trust beside the system's; one that
-    /// cannot be read is an error.
-    pub fn new(bundles: &[PathBuf]) -> Result<Self, String> {
+    /// Makes calls on the current runtime. `bundles`: PEM files of authorities to trust beside the system's; with one that
+    /// cannot be read every TLS call fails.
+    pub fn new(bundles: Vec<PathBuf>) -> Self {
         Self::with_limits(bundles, CALLS_MAX, WAITING_MAX)
     }
 
-    fn with_limits(bundles: &[PathBuf], calls_max: usize, waiting_max: usize) -> Result<Self, String> {
+    fn with_limits(bundles: Vec<PathBuf>, calls_max: usize, waiting_max: usize) -> Self {
         let shared = Shared {
             accepted: Arc::new(Semaphore::new(calls_max + waiting_max)),
             running: Semaphore::new(calls_max),
-            connector: Connector::new(bundles)?,
+            connector: Connector::new(bundles),
             http: Idle::default(),
             streams: Idle::default(),
         };
         let (runtime, shared) = (Handle::current(), Arc::new(shared));
         runtime.spawn(close_idle(Arc::downgrade(&shared)));
-        Ok(Self { runtime, shared })
+        Self { runtime, shared }
     }
 
     /// Runs `call` on the main runtime once it is its turn. Dropping the future ends the call.

@@ -108,7 +108,7 @@ impl Node {
         let counters = Arc::new(Counters::new(counting));
         let cluster = cluster::start(&settings, &node_id, &ledger, &counters, &draining).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let outbound = NodeOutbound::new(&settings.proxy.upstream.trusted_certificates)?;
+        let outbound = NodeOutbound::new(settings.proxy.upstream.trusted_certificates.clone());
         let deposits = LedgerDeposits::new(ledger.clone(), live.clone(), plugins.clone());
         let tools = tools::of_node(outbound, deposits, stop.clone(), tasks.clone());
         let handles = Handles {

@@ -160,7 +160,7 @@ mod tests {
         let contents = store.load().await.unwrap_or_default();
         let ledger = Arc::new(Ledger::new(store, contents));
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let outbound = NodeOutbound::new(&[]).unwrap();
+        let outbound = NodeOutbound::new(Vec::new());
         let deposits = LedgerDeposits::new(ledger, Arc::default(), plugin::declarations());
         let tools = of_node(outbound, deposits, stop.clone(), tracker.clone());
         Bench { tools, stop, tracker, _folder: folder }

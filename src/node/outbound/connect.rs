@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -32,20 +33,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Opens connections.
 pub(super) struct Connector {
+    bundles: Vec<PathBuf>,
+    /// Made with the first TLS connection: most nodes make none, and the system's authorities take memory.
+    tls: OnceCell<Tls>,
+}
+
+/// How handshakes verify.
+struct Tls {
     /// The error says why no certificate can be verified: there is no authority to trust.
     verifying: Result<TlsConnector, String>,
     trusting: TlsConnector,
 }
 
 impl Connector {
-    /// Reads the system's authorities and `bundles`. A bundle that cannot be read is an error; a system without
-    /// authorities is not: only calls that verify fail then.
-    pub(super) fn new(bundles: &[PathBuf]) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = Arc::new(roots(bundles)?);
-        let verifying = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-        let verifying = verifying.map_err(|error| error.to_string()).and_then(|verifier| tls(&provider, verifier));
-        Ok(Self { verifying, trusting: tls(&provider, Arc::new(AcceptAny::new(provider.clone())))? })
+    /// `bundles`: PEM files of authorities to trust beside the system's.
+    pub(super) fn new(bundles: Vec<PathBuf>) -> Self {
+        Self { bundles, tls: OnceCell::new() }
     }
 
     /// A new connection, within `limit`.
@@ -61,8 +64,31 @@ impl Connector {
         let name = ServerName::try_from(name)
             .map_err(|error| OutboundError::Invalid(format!("the server name of {peer}: {error}")))?;
         let failed = |why: String| OutboundError::Handshake { peer: peer.to_string(), why };
-        let tls = if *verify { self.verifying.as_ref().map_err(|why| failed(why.clone()))? } else { &self.trusting };
+        let tls = self.tls().await.map_err(failed)?;
+        let tls = if *verify { tls.verifying.as_ref().map_err(|why| failed(why.clone()))? } else { &tls.trusting };
         Ok(Box::new(tls.connect(name, stream).await.map_err(|error| failed(error.to_string()))?))
+    }
+
+    /// Reads files the first time, so a thread for blocking work does it. What failed is tried again with the next call.
+    async fn tls(&self) -> Result<&Tls, String> {
+        let made = self.tls.get_or_try_init(|| async {
+            let bundles = self.bundles.clone();
+            let made = tokio::task::spawn_blocking(move || Tls::new(&bundles)).await;
+            made.unwrap_or_else(|error| Err(error.to_string()))
+        });
+        made.await
+    }
+}
+
+impl Tls {
+    /// Reads the system's authorities and `bundles`. A bundle that cannot be read is an error; a system without
+    /// authorities is not: only calls that verify fail then.
+    fn new(bundles: &[PathBuf]) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(roots(bundles)?);
+        let verifying = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+        let verifying = verifying.map_err(|error| error.to_string()).and_then(|verifier| tls(&provider, verifier));
+        Ok(Self { verifying, trusting: tls(&provider, Arc::new(AcceptAny::new(provider.clone())))? })
     }
 }
 
