@@ -12,6 +12,7 @@ use tidegate_proto::Revision;
 use tokio::sync::watch;
 
 use crate::pace;
+use crate::plugin::tools::Tools;
 use crate::snapshot::{Builder, Live, Problem, Snapshot};
 use crate::store::ledger::Ledger;
 
@@ -23,6 +24,9 @@ pub struct Publisher {
     ledger: Arc<Ledger>,
     live: Arc<Live>,
     builder: Builder,
+    /// For the plugins that the builder makes.
+    #[expect(dead_code, reason = "the snapshot builder does not pass tools to plugins yet")]
+    tools: Tools,
     /// What was logged already, so that a broken entity is named once and not at every change of another.
     known: HashSet<String>,
     published: watch::Sender<Option<Revision>>,
@@ -47,8 +51,9 @@ impl Built {
 }
 
 impl Publisher {
-    pub fn new(ledger: Arc<Ledger>, live: Arc<Live>) -> Self {
-        Self { ledger, live, builder: Builder::default(), known: HashSet::new(), published: watch::Sender::new(None) }
+    pub fn new(ledger: Arc<Ledger>, live: Arc<Live>, tools: Tools) -> Self {
+        let (builder, known, published) = (Builder::default(), HashSet::new(), watch::Sender::new(None));
+        Self { ledger, live, builder, tools, known, published }
     }
 
     /// Announces the revision that is live; `None` before the first.
@@ -131,7 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Arc::new(Ledger::new(Arc::new(Declarative::open(folder.path(), None).0), contents(1)));
         let live = Arc::new(Live::default());
-        let publisher = Publisher::new(ledger.clone(), live.clone());
+        let publisher = Publisher::new(ledger.clone(), live.clone(), Tools::none());
         let mut published = publisher.published();
         tokio::spawn(publisher.run());
         published.wait_for(|revision| *revision == Some(Revision::new(1, 1))).await.unwrap();

@@ -19,12 +19,14 @@ use crate::listen::Traffic;
 use crate::listen::access_log::Target;
 use crate::node::edge::Edge;
 use crate::node::follow::Follow;
+use crate::node::outbound::NodeOutbound;
 use crate::node::publisher::Publisher;
 use crate::node::settings::Settings;
 use crate::node::signals::{Asked, Signals};
 use crate::node::stores::{self, Opened};
 use crate::node::telemetry::{self, Telemetry};
-use crate::node::{cluster, keep, sweep};
+use crate::node::tools::LedgerDeposits;
+use crate::node::{cluster, keep, sweep, tools};
 use crate::plugin;
 use crate::proxy::Proxy;
 use crate::snapshot::Live;
@@ -105,6 +107,10 @@ impl Node {
         counting.key = cluster::counter_key(&settings)?.unwrap_or(counting.key);
         let counters = Arc::new(Counters::new(counting));
         let cluster = cluster::start(&settings, &node_id, &ledger, &counters, &draining).await?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let outbound = NodeOutbound::new(settings.proxy.upstream.trusted_certificates.clone());
+        let deposits = LedgerDeposits::new(ledger.clone(), live.clone(), plugins.clone());
+        let tools = tools::of_node(outbound, deposits, stop.clone(), tasks.clone());
         let handles = Handles {
             ledger: ledger.clone(),
             live: live.clone(),
@@ -117,7 +123,7 @@ impl Node {
         };
         let admin =
             Admin::start(edge.admin_options(&settings, &node_id)?, handles).map_err(|error| error.to_string())?;
-        let publisher = Publisher::new(ledger.clone(), live.clone());
+        let publisher = Publisher::new(ledger.clone(), live.clone(), tools);
         let mut node = Self {
             edge,
             node_id,
@@ -135,8 +141,8 @@ impl Node {
             cluster,
             leave,
             draining,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            stop,
+            tasks,
             settings,
         };
         node.start_tasks(opened);

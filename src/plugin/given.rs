@@ -42,14 +42,14 @@ pub fn in_headers<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Given<'a
 
 /// What a query string or a form body holds under `name`.
 pub fn in_form<'a>(form: &'a [u8], name: &str) -> Given<'a> {
-    let named = arguments(form).filter(|(found, _)| decode(found).as_ref() == name.as_bytes());
+    let named = raw_arguments(form).filter(|(found, _)| decode(found).as_ref() == name.as_bytes());
     Given::among(named.map(|(_, value)| value.map_or(Given::NoText, |value| Given::Text(decode(value)))))
 }
 
 /// The form without what is called `name`, written anew: the rest keeps its order and gets the standard encoding.
 pub fn form_without(form: &[u8], name: &str) -> String {
     let mut rest = String::with_capacity(form.len());
-    for (found, value) in arguments(form) {
+    for (found, value) in raw_arguments(form) {
         let found = decode(found);
         if found.as_ref() == name.as_bytes() {
             continue;
@@ -64,8 +64,14 @@ pub fn form_without(form: &[u8], name: &str) -> String {
     rest
 }
 
+/// The decoded arguments of a query string or a form body, in order; no value for one without `=`. Arguments without a
+/// name are left out.
+pub fn arguments(form: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Option<Cow<'_, [u8]>>)> {
+    raw_arguments(form).map(|(name, value)| (decode(name), value.map(decode)))
+}
+
 /// Names and values as they stand; without `=` no value. Arguments without a name are none.
-fn arguments(form: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+fn raw_arguments(form: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     let parts = form.split(|byte| *byte == b'&');
     let pairs = parts.map(|part| match part.iter().position(|byte| *byte == b'=') {
         Some(at) => (&part[..at], Some(&part[at + 1..])),
@@ -137,7 +143,7 @@ mod tests {
             let form = form.join("&");
             let rewritten = form_without(form.as_bytes(), "k");
             let rest = |form: &str| -> Vec<(Vec<u8>, Vec<u8>)> {
-                let pairs = arguments(form.as_bytes());
+                let pairs = raw_arguments(form.as_bytes());
                 let pairs = pairs.map(|(name, value)| (decode(name), decode(value.unwrap_or_default())));
                 pairs.filter(|(name, _)| **name != *b"k").map(|(a, b)| (a.into_owned(), b.into_owned())).collect()
             };

@@ -18,11 +18,13 @@ pub mod number;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod probes;
+pub mod queue;
 pub mod rate_limiting;
 pub mod roster;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
+pub mod tools;
 pub mod upward;
 
 use std::any::Any;

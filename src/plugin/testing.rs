@@ -1,5 +1,8 @@
 //! A stage for plugin tests: a request, a directory and counters to make an exchange of.
 
+pub(crate) mod sink;
+pub(crate) mod tools;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 

@@ -94,7 +94,7 @@ impl Drop for Record {
         let connection = &self.facts.connection;
         connection.end_exchange();
         if self.plugins.wants_log() {
-            self.plugins.log(&Arc::new(Entry));
+            self.plugins.log(&Arc::new(Entry::default()));
         }
         let worker = &connection.worker;
         if !worker.options.access_log.is_off() {
