@@ -80,6 +80,11 @@ impl<'a> AddedHeaders<'a> {
         }
     }
 
+    /// The marks of all names.
+    pub fn marks(&self) -> u64 {
+        self.marks
+    }
+
     /// Whether the message's own headers of this name are replaced. `mark`: the name's.
     pub fn replaces(&self, name: &HeaderName, mark: u64) -> bool {
         self.marks & mark != 0 && self.lines.iter().any(|(own, _)| own.header == *name)

@@ -20,7 +20,7 @@ pub type Slices<'a> = SmallVec<[&'a [u8]; SEGMENTS]>;
 pub struct BodyDecoder {
     rest: Rest,
     /// Decoded data that was not consumed: start in the buffer, and length.
-    segments: SmallVec<[(usize, usize); SEGMENTS]>,
+    segments: SmallVec<[(u32, u32); SEGMENTS]>,
     /// Bytes of the buffer that were decoded, framing included.
     decoded: usize,
     /// Bytes of all segments.
@@ -84,11 +84,13 @@ impl BodyDecoder {
     /// Adds a segment, or lengthens the last one.
     fn push(&mut self, skip: usize, length: usize) {
         let start = self.decoded + skip;
+        (self.decoded, self.ready) = (start + length, self.ready + length);
+        // Buffers are far smaller than 4 GiB.
+        let (start, length) = (start as u32, length as u32);
         match self.segments.last_mut() {
             Some((last, before)) if *last + *before == start => *before += length,
             _ => self.segments.push((start, length)),
         }
-        (self.decoded, self.ready) = (start + length, self.ready + length);
     }
 
     /// Bytes of data that are decoded.
@@ -98,14 +100,19 @@ impl BodyDecoder {
 
     /// The decoded data.
     pub fn slices<'a>(&self, buffer: &'a [u8], into: &mut Slices<'a>) {
-        into.extend(self.segments.iter().filter_map(|(start, length)| buffer.get(*start..*start + *length)));
+        into.extend(
+            self.segments.iter().filter_map(|(start, length)| buffer.get(*start as usize..(*start + *length) as usize)),
+        );
     }
 
     /// Passes over `length` bytes of data that were used; how many bytes the buffer can drop from its beginning.
     #[must_use]
     pub fn consume(&mut self, length: usize) -> usize {
-        let mut left = length.min(self.ready);
-        self.ready -= left;
+        if self.decoded == 0 {
+            return 0;
+        }
+        let mut left = length.min(self.ready) as u32;
+        self.ready -= left as usize;
         let mut used = 0;
         for (start, length) in &mut self.segments {
             let taken = left.min(*length);
@@ -117,8 +124,8 @@ impl BodyDecoder {
         }
         self.segments.drain(..used);
         // Framing before the next data is dropped with what was before it.
-        let dropped = self.segments.first().map_or(self.decoded, |(start, _)| *start);
-        self.segments.iter_mut().for_each(|(start, _)| *start -= dropped);
+        let dropped = self.segments.first().map_or(self.decoded, |(start, _)| *start as usize);
+        self.segments.iter_mut().for_each(|(start, _)| *start -= dropped as u32);
         self.decoded -= dropped;
         dropped
     }
@@ -137,7 +144,7 @@ impl BodyDecoder {
         }
         self.segments.clear();
         self.ready = 0;
-        Some((start, length, std::mem::take(&mut self.decoded)))
+        Some((start as usize, length as usize, std::mem::take(&mut self.decoded)))
     }
 
     /// Whether all of the body was decoded; `ready` bytes of it may be left to use.

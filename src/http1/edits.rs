@@ -32,6 +32,11 @@ impl HeaderEdits {
         self.marks = 0;
     }
 
+    /// The marks of all names.
+    pub fn marks(&self) -> u64 {
+        self.marks
+    }
+
     /// Replaces all headers of this name.
     pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         self.replace(name, Some(value));

@@ -148,6 +148,11 @@ impl HopByHop {
         hop
     }
 
+    /// The marks of all names.
+    pub fn marks(&self) -> u64 {
+        self.marks
+    }
+
     /// Whether a field stays behind. `mark`: the name's.
     pub fn contains(&self, name: &HeaderName, mark: u64) -> bool {
         self.marks & mark != 0 && (HOP_BY_HOP.contains(&name.as_str()) || self.named.contains(name))

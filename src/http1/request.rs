@@ -19,7 +19,7 @@ const KEPT_FIELDS: usize = 64;
 
 /// The head of a request as the client sent it. One value serves one request after the other: moving heads costs more
 /// than parsing them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     pub method: Method,
     pub target: Target,

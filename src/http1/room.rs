@@ -11,6 +11,13 @@ const KEPT_BYTES: usize = 2 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Room(BytesMut);
 
+impl Clone for Room {
+    /// Memory is not shared.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 impl Room {
     /// Copies a head. The copy takes the place of the one before when no part of that is referenced any more.
     pub(crate) fn hold(&mut self, text: &[u8]) -> Bytes {

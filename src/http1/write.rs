@@ -51,11 +51,12 @@ pub fn write_request(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_line(out, b"host", host.as_bytes());
     let RequestHeaders { map, spelling, hop_by_hop, edits, added } = headers;
-    let mut at = 0;
+    let (mut at, marks) = (0, hop_by_hop.marks() | edits.marks() | added.marks());
     for (name, value) in map {
         let mark = mark(name.as_str().as_bytes());
-        let is_left_out = hop_by_hop.contains(name, mark) || added.replaces(name, mark) || edits.replaces(name, mark);
-        if !is_left_out {
+        let is_left_out =
+            || added.replaces(name, mark) || hop_by_hop.contains(name, mark) || edits.replaces(name, mark);
+        if marks & mark == 0 || !is_left_out() {
             write_field(out, (name, mark), value, (spelling, &mut at), Letters::Lower);
         }
     }

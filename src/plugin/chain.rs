@@ -92,8 +92,7 @@ impl Chain {
     }
 
     /// No plugin can run.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 

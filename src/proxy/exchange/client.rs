@@ -32,14 +32,14 @@ pub trait Client: BodySource {
     /// Begins the response. `framing`: of its body.
     fn send_head(&mut self, record: &Record, head: &mut ResponseHead, sent: Sent<'_, '_>);
 
-    /// Sends the body, and ends the exchange.
-    async fn send_body(&mut self, body: ResponseBody, record: Record);
+    /// Sends the body. The exchange ends when `record` is dropped: a connection that sends later takes it.
+    async fn send_body(&mut self, body: ResponseBody, record: &mut Option<Record>);
 
     /// The upstream has switched protocols: passes bytes in both directions until one side ends.
-    async fn tunnel(&mut self, body: ResponseBody, record: Record);
+    async fn tunnel(&mut self, body: ResponseBody, record: &mut Option<Record>);
 
     /// Ends the exchange without a response.
-    fn abandon(&mut self, record: Record);
+    fn abandon(&mut self);
 }
 
 /// What is sent beside a response's own head.
@@ -48,6 +48,8 @@ pub struct Sent<'a, 'v> {
     pub framing: Framing,
     /// The connection ends after this response.
     pub closes: bool,
+    /// The response is the gateway's own.
+    pub local: bool,
     /// The request's body is still being sent to the upstream.
     pub uploading: bool,
 }

@@ -44,8 +44,8 @@ pub struct WorkerContext {
     pub marks: Marks,
     pub tasks: TaskTracker,
     pub stop: Stop,
-    heads: Spares<RequestHead>,
-    carried: Spares<Carried>,
+    pub heads: Spares<RequestHead>,
+    pub carried: Spares<Carried>,
     reader: RefCell<Reader>,
 }
 
@@ -123,29 +123,10 @@ impl WorkerContext {
     pub fn snapshot(&self) -> Option<Loaded> {
         self.reader.borrow_mut().load()
     }
-
-    /// Memory for a request's head.
-    pub fn take_head(&self) -> Box<RequestHead> {
-        self.heads.take()
-    }
-
-    /// Takes the memory of a head that is not used any more.
-    pub fn give_head(&self, head: Box<RequestHead>) {
-        self.heads.give(head, RequestHead::clear);
-    }
-
-    /// Memory for what plugins carry from phase to phase.
-    pub fn take_carried(&self) -> Box<Carried> {
-        self.carried.take()
-    }
-
-    pub fn give_carried(&self, carried: Box<Carried>) {
-        self.carried.give(carried, Carried::clear);
-    }
 }
 
 /// Values whose memory is used again: making them anew, and moving them, costs more than emptying them.
-struct Spares<T>(RefCell<Vec<Box<T>>>);
+pub struct Spares<T>(RefCell<Vec<Rc<T>>>);
 
 impl<T> Default for Spares<T> {
     fn default() -> Self {
@@ -154,15 +135,23 @@ impl<T> Default for Spares<T> {
 }
 
 impl<T: Default> Spares<T> {
-    fn take(&self) -> Box<T> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    /// A value of which this is the only reference.
+    pub fn take(&self, clear: fn(&mut T)) -> Rc<T> {
+        let Some(mut spare) = self.0.borrow_mut().pop() else { return Rc::default() };
+        match Rc::get_mut(&mut spare) {
+            Some(value) => {
+                clear(value);
+                spare
+            }
+            None => Rc::default(),
+        }
     }
 
-    fn give(&self, mut value: Box<T>, clear: fn(&mut T)) {
+    /// Keeps a value whose last user is about to drop it.
+    pub fn give(&self, value: &Rc<T>) {
         let mut spares = self.0.borrow_mut();
         if spares.len() < SPARES {
-            clear(&mut value);
-            spares.push(value);
+            spares.push(Rc::clone(value));
         }
     }
 }

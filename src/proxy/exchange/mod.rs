@@ -33,11 +33,12 @@ use crate::proxy::exchange::admission::Refusal;
 use crate::proxy::exchange::client::Client;
 use crate::proxy::exchange::connection::Connection;
 use crate::proxy::exchange::record::Record;
+use crate::proxy::exchange::respond::Begun;
 use crate::proxy::exchange::steps::Ended;
 
 /// A request whose head has arrived.
 pub struct Arrived {
-    pub head: Box<RequestHead>,
+    pub head: Rc<RequestHead>,
     /// What its fields say, or why it is refused. Of a refused request `head` holds what could be read.
     pub fields: Result<RequestFields, Refusal>,
 }
@@ -53,14 +54,19 @@ pub async fn serve<C: Client>(client: &mut C, connection: &Rc<Connection>, reque
         Ok(fields) => (None, fields),
         Err(refusal) => (Some(refusal), RequestFields { close: true, ..RequestFields::default() }),
     };
-    let mut record = Record::open(connection, head, fields, snapshot);
+    let mut slot = Some(Record::open(connection, head, fields, snapshot));
+    let Some(record) = &mut slot else { return };
     let outcome = match refusal {
         Some(refusal) => Err(Ended::from(refusal)),
-        None => steps::run(client, &mut record).await,
+        None => steps::run(client, record).await,
     };
-    match outcome {
-        Ok(response) => respond::with_upstream_response(client, record, response).await,
-        Err(Ended::Local(local)) => respond::with_local_response(client, record, local).await,
-        Err(Ended::Gone) => client.abandon(record),
+    let begun = match outcome {
+        Ok(response) => respond::begin_upstream(client, record, response),
+        Err(Ended::Local(local)) => respond::begin_local(client, record, local),
+        Err(Ended::Gone) => return client.abandon(),
+    };
+    match begun {
+        Begun::Body(body) => client.send_body(body, &mut slot).await,
+        Begun::Tunnel(body) => client.tunnel(body, &mut slot).await,
     }
 }

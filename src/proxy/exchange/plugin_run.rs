@@ -3,6 +3,8 @@
 //! Nothing is borrowed from one phase to the next: the snapshot is held, the plan is a place in it, a consumer is kept by id
 //! and looked up again, instances by their place in the chain.
 
+use std::cell::Ref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::http1::added::{AddedHeaders, Value};
@@ -12,7 +14,7 @@ use crate::plugin::chain::{BodyFilters, Chain, Run};
 use crate::plugin::entry::Entry;
 use crate::plugin::upward::Upward;
 use crate::plugin::{Exchange, Resume, Step};
-use crate::proxy::exchange::carried::Carried;
+use crate::proxy::exchange::carried::{Carried, State};
 use crate::proxy::exchange::facts::ExchangeFacts;
 use crate::snapshot::plan::Plan;
 use crate::snapshot::{Found, Loaded};
@@ -25,7 +27,7 @@ pub struct PluginRun {
     rule: Option<usize>,
     /// `access` has run. When the exchange ends before, only global plugins see its response.
     accessed: bool,
-    carried: Box<Carried>,
+    carried: Rc<Carried>,
 }
 
 /// What plugins see of the request itself.
@@ -38,7 +40,7 @@ pub struct Seen<'a> {
 }
 
 impl PluginRun {
-    pub fn new(snapshot: Loaded, carried: Box<Carried>) -> Self {
+    pub fn new(snapshot: Loaded, carried: Rc<Carried>) -> Self {
         Self { snapshot, rule: None, accessed: false, carried }
     }
 
@@ -57,23 +59,23 @@ impl PluginRun {
 
     /// The request's body, for plugins that want it.
     pub fn show_body(&mut self, body: Bytes) {
-        self.carried.body = Some(body);
+        self.carried.state_mut().body = Some(body);
     }
 
     /// What plugins changed of the request.
-    pub fn upward(&self) -> &Upward {
-        &self.carried.upward
+    pub fn upward(&self) -> Ref<'_, Upward> {
+        Ref::map(self.carried.state(), |state| &state.upward)
     }
 
     /// A plugin's replacement of the body.
     pub fn take_body(&mut self) -> Option<Bytes> {
-        self.carried.upward.body.take()
+        self.carried.state_mut().upward.body.take()
     }
 
     /// Runs `rewrite` of the global plugins from position `next` on; `resume`: with the result of a wait.
     pub fn rewrite(&mut self, seen: Seen<'_>, next: &mut usize, resume: Option<Resume>) -> Step {
         let Self { snapshot, carried, .. } = self;
-        phase(carried, snapshot, None, seen, |exchange, _| {
+        phase(&mut carried.state_mut(), snapshot, None, seen, |exchange, _| {
             match resume.map_or(Step::Continue, |resume| resume(exchange)) {
                 Step::Continue => snapshot.unmatched.rewrite(exchange, next),
                 step => step,
@@ -86,7 +88,10 @@ impl PluginRun {
         self.accessed = true;
         let Self { snapshot, rule, carried, .. } = self;
         let (plan, chain) = chain(snapshot, *rule);
-        phase(carried, snapshot, plan, seen, |exchange, run| match resume {
+        if chain.is_empty() {
+            return Step::Continue;
+        }
+        phase(&mut carried.state_mut(), snapshot, plan, seen, |exchange, run| match resume {
             None => chain.access(exchange, run),
             Some(resume) => chain.resume(resume, exchange, run),
         })
@@ -102,6 +107,10 @@ impl PluginRun {
     ) -> BodyFilters {
         let Self { snapshot, rule, accessed, carried } = self;
         let (plan, chain) = chain(snapshot, rule.filter(|_| *accessed));
+        if chain.is_empty() {
+            return BodyFilters::new();
+        }
+        let carried = &mut *carried.state_mut();
         if !*accessed {
             carried.run = chain.collect();
         }
@@ -125,9 +134,9 @@ impl PluginRun {
         })
     }
 
-    /// Gives the memory back, at the end of the exchange.
-    pub fn take_memory(&mut self) -> Box<Carried> {
-        std::mem::take(&mut self.carried)
+    /// The memory, for another exchange after this one.
+    pub fn memory(&self) -> &Rc<Carried> {
+        &self.carried
     }
 
     /// Whether a plugin wants the log document of this exchange.
@@ -139,7 +148,7 @@ impl PluginRun {
     pub fn log(&self, entry: &Arc<Entry>) {
         let (_, chain) = chain(&self.snapshot, self.rule.filter(|_| self.accessed));
         if self.accessed {
-            chain.log(&self.carried.run, entry);
+            chain.log(&self.carried.state().run, entry);
         } else {
             chain.log(&chain.collect(), entry);
         }
@@ -154,7 +163,7 @@ fn chain(snapshot: &Loaded, rule: Option<usize>) -> (Option<&Plan>, &Chain) {
 
 /// Runs a phase.
 fn phase<T>(
-    carried: &mut Carried,
+    carried: &mut State,
     snapshot: &Loaded,
     plan: Option<&Plan>,
     seen: Seen<'_>,

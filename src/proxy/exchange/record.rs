@@ -15,6 +15,7 @@ use crate::http1::fields::RequestFields;
 use crate::http1::request::RequestHead;
 use crate::listen::access_log::Line;
 use crate::plugin::entry::Entry;
+use crate::proxy::exchange::carried::Carried;
 use crate::proxy::exchange::connection::Connection;
 use crate::proxy::exchange::facts::ExchangeFacts;
 use crate::proxy::exchange::plugin_run::{PluginRun, Seen};
@@ -28,7 +29,7 @@ const CLIENT_CLOSED: u16 = 499;
 pub struct Record {
     pub facts: ExchangeFacts,
     /// As the client sent it.
-    pub head: Box<RequestHead>,
+    pub head: Rc<RequestHead>,
     /// Normalised.
     pub path: Bytes,
     pub plugins: PluginRun,
@@ -40,7 +41,7 @@ pub struct Record {
 
 impl Record {
     /// Opens the record of a request whose head has just arrived. `fields`: of the head.
-    pub fn open(connection: &Rc<Connection>, head: Box<RequestHead>, fields: RequestFields, snapshot: Loaded) -> Self {
+    pub fn open(connection: &Rc<Connection>, head: Rc<RequestHead>, fields: RequestFields, snapshot: Loaded) -> Self {
         connection.begin_exchange();
         let path = match path::normalise(head.target.path()) {
             std::borrow::Cow::Borrowed(path) => head.target.path_and_query().slice(..path.len()),
@@ -50,7 +51,7 @@ impl Record {
             facts: ExchangeFacts::new(Rc::clone(connection), &head, fields),
             head,
             path,
-            plugins: PluginRun::new(snapshot, connection.worker.take_carried()),
+            plugins: PluginRun::new(snapshot, connection.worker.carried.take(Carried::clear)),
             status: CLIENT_CLOSED,
             body_bytes: 0,
             timing: None,
@@ -100,7 +101,7 @@ impl Drop for Record {
         if !worker.options.access_log.is_off() {
             worker.options.access_log.write(self.line());
         }
-        worker.give_head(std::mem::take(&mut self.head));
-        worker.give_carried(self.plugins.take_memory());
+        worker.heads.give(&self.head);
+        worker.carried.give(self.plugins.memory());
     }
 }

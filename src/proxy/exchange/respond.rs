@@ -1,6 +1,6 @@
 //! From an outcome to the response that the client gets: plugins, marks, framing, body.
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use http::{StatusCode, Version};
 use uuid::Uuid;
 
@@ -25,8 +25,15 @@ const ROOM_BYTES: usize = 128 * 1024;
 /// The same for a stream of HTTP/2, of which a connection has many.
 const STREAM_ROOM_BYTES: usize = 16 * 1024;
 
-/// Sends an upstream's response.
-pub(super) async fn with_upstream_response<C: Client>(client: &mut C, mut record: Record, response: Response) {
+/// A response whose head was handed to the client's connection.
+pub(super) enum Begun {
+    Body(ResponseBody),
+    /// The upstream has switched protocols.
+    Tunnel(ResponseBody),
+}
+
+/// Begins to send an upstream's response.
+pub(super) fn begin_upstream<C: Client>(client: &mut C, record: &mut Record, response: Response) -> Begun {
     let Response { mut head, mut download, timing } = response;
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let framing = match Framing::of_response(&head, record.facts.head_only || switched) {
@@ -35,7 +42,7 @@ pub(super) async fn with_upstream_response<C: Client>(client: &mut C, mut record
             tracing::info!(reason = why, request_id = record.facts.id.as_str(), "invalid response from the upstream");
             drop(download);
             let failure = Failure::BadAnswer { why: why.into(), timing };
-            return with_local_response(client, record, failure.into()).await;
+            return begin_local(client, record, failure.into());
         }
     };
     record.timing = Some(timing);
@@ -59,7 +66,7 @@ pub(super) async fn with_upstream_response<C: Client>(client: &mut C, mut record
     let whole = passage == Passage::Whole;
     let framing = if whole { sent_framing(framing, head.status, facts, &filters) } else { Framing::None };
     framing.settle(head.status, &mut head.headers);
-    let closes = closes(facts, &head.headers) && !switched;
+    let closes = facts.is_last() && !switched;
     let mut body = if whole || switched {
         ResponseBody::new(Source::Upstream(download), filters)
     } else {
@@ -67,17 +74,16 @@ pub(super) async fn with_upstream_response<C: Client>(client: &mut C, mut record
         ResponseBody::empty()
     };
     let uploading = !body.has_whole_request();
-    client.send_head(&record, &mut head, Sent { added: &mut added, framing, closes, uploading });
-    drop(added);
+    client.send_head(record, &mut head, Sent { added: &mut added, framing, closes, local: false, uploading });
     if switched {
-        return client.tunnel(body, record).await;
+        return Begun::Tunnel(body);
     }
     body.recycle(head);
-    client.send_body(body, record).await;
+    Begun::Body(body)
 }
 
-/// Sends a response of the gateway's own.
-pub(super) async fn with_local_response<C: Client>(client: &mut C, mut record: Record, local: LocalResponse) {
+/// Begins to send a response of the gateway's own.
+pub(super) fn begin_local<C: Client>(client: &mut C, record: &mut Record, local: LocalResponse) -> Begun {
     let mut head = Box::<ResponseHead>::default();
     let (timing, closes_connection) = (local.timing, local.closes());
     head.status = local.status;
@@ -109,14 +115,14 @@ pub(super) async fn with_local_response<C: Client>(client: &mut C, mut record: R
     };
     let framing = sent_framing(framing, head.status, facts, &filters);
     framing.settle(head.status, &mut head.headers);
-    let closes = closes_connection || closes(facts, &head.headers);
+    let closes =
+        closes_connection || facts.is_last() || head.headers.get(CONNECTION).is_some_and(|value| value == "close");
     let body = match framing {
         Framing::None => ResponseBody::empty(),
         _ => ResponseBody::new(source, filters),
     };
-    client.send_head(&record, &mut head, Sent { added: &mut added, framing, closes, uploading: false });
-    drop(added);
-    client.send_body(body, record).await;
+    client.send_head(record, &mut head, Sent { added: &mut added, framing, closes, local: true, uploading: false });
+    Begun::Body(body)
 }
 
 /// How a body that arrives framed so is framed for the client. A filter may change the length, and so may not be told before.
@@ -127,11 +133,6 @@ fn sent_framing(framing: Framing, status: StatusCode, facts: &ExchangeFacts, fil
         Framing::None if filters.is_empty() => Framing::None,
         Framing::None | Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Framing::Chunked,
     }
-}
-
-/// Whether the connection ends with a response. Kong's `Connection: close` of an upstream is not passed on.
-fn closes(facts: &ExchangeFacts, headers: &HeaderMap) -> bool {
-    facts.is_last() || headers.get(CONNECTION).is_some_and(|value| value == "close")
 }
 
 /// The headers that all responses get.

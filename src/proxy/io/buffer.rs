@@ -34,7 +34,14 @@ pub struct Shelf {
 
 impl Shelf {
     /// Makes room for `size` bytes in all, those in the buffer included.
+    #[inline]
     pub fn make_room(&self, buffer: &mut Buffer, size: usize) {
+        if buffer.start + size > buffer.bytes.len() {
+            self.enlarge(buffer, size);
+        }
+    }
+
+    fn enlarge(&self, buffer: &mut Buffer, size: usize) {
         if size > buffer.bytes.len() {
             let shelf = if size > KEPT_BYTES { &self.large } else { &self.small };
             let shelved = shelf.borrow_mut().pop();
@@ -53,6 +60,13 @@ impl Shelf {
         let mut shelved = shelf.borrow_mut();
         if !buffer.bytes.is_empty() && shelved.len() < SHELVED_MAX {
             shelved.push(buffer.bytes);
+        }
+    }
+
+    /// Takes the memory of an empty buffer, if it is large.
+    pub fn take_back_large(&self, buffer: &mut Buffer) {
+        if buffer.bytes.len() > KEPT_BYTES {
+            self.take_back(buffer);
         }
     }
 

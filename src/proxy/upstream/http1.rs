@@ -265,9 +265,9 @@ impl Http1Connection {
         self.keeps && self.input.is_empty()
     }
 
-    /// Gives the buffer's memory back while the connection is idle.
+    /// Gives the memory of a large buffer back while the connection is idle.
     pub(super) fn rest(&mut self, shelf: &Shelf) {
-        shelf.take_back(&mut self.input);
+        shelf.take_back_large(&mut self.input);
     }
 
     /// Whether an idle connection is still open. Nothing is due while it is idle, so whatever arrives, its end or bytes

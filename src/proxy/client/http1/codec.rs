@@ -52,7 +52,7 @@ pub struct Http1Client<S> {
     /// Bytes that were read and not used.
     input: Buffer,
     /// The head that is being read, and how far.
-    head: Option<Box<RequestHead>>,
+    head: Option<Rc<RequestHead>>,
     scan: HeadScan,
     framing: Framing,
     body: BodyDecoder,
@@ -158,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
         }
         let worker = &self.connection.worker;
         let limits = &worker.options.head;
-        let head = self.head.get_or_insert_with(|| worker.take_head());
+        // No one else has this head: it was not handed out yet.
+        let head = Rc::make_mut(self.head.get_or_insert_with(|| worker.heads.take(RequestHead::clear)));
         let refused = match head.parse(self.input.filled(), limits, &mut self.scan) {
             Parsed::Partial => return None,
             Parsed::Head(length) => {
@@ -308,7 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
     /// After an exchange, ready for another: returns the memory that only that one needed.
     pub fn rest(&mut self) {
         let shelf = &self.connection.worker.shelf;
-        shelf.take_back(&mut self.input);
+        shelf.take_back_large(&mut self.input);
         shelf.take_back(&mut self.held);
         self.outgoing.clear();
     }
@@ -434,7 +435,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         if self.chunked {
             write_line(out, b"Transfer-Encoding", b"chunked");
         }
-        if head.headers.get(CONNECTION).is_none() {
+        if !sent.local || head.headers.get(CONNECTION).is_none() {
             if closes {
                 write_line(out, b"Connection", b"close");
             } else if version < Version::HTTP_11 {
@@ -447,11 +448,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         out.extend_from_slice(b"\r\n");
     }
 
-    async fn send_body(&mut self, body: ResponseBody, mut record: Record) {
-        relay::send(self, body, &mut record).await;
+    async fn send_body(&mut self, body: ResponseBody, record: &mut Option<Record>) {
+        if let Some(record) = record {
+            relay::send(self, body, record).await;
+        }
     }
 
-    async fn tunnel(&mut self, body: ResponseBody, mut record: Record) {
+    async fn tunnel(&mut self, body: ResponseBody, record: &mut Option<Record>) {
         self.after = After::Abandon;
         let Some(download) = body.into_download() else { return };
         let idle = download.idle_limit();
@@ -463,10 +466,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         let client = Side { stream: &mut self.wire, early: self.input.filled() };
         let upstream = Side { stream: upstream, early: upstream_early.filled() };
         let carried = Box::pin(tunnel::carry(client, upstream, idle)).await;
-        record.add_bytes(carried);
+        if let Some(record) = record {
+            record.add_bytes(carried);
+        }
     }
 
-    fn abandon(&mut self, _: Record) {
+    fn abandon(&mut self) {
         self.after = After::Abandon;
     }
 }

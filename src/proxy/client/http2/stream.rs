@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::http1::body::Slices;
 use crate::http1::fields::RequestFields;
 use crate::http1::framing::Framing;
+use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::http1::target::Target;
 use crate::proxy::client::http2::activity::{Activity, Busy};
@@ -50,9 +51,9 @@ pub(super) async fn serve_stream(
     let _busy = Busy::on(&activity);
     let (parts, incoming) = request.into_parts();
     let options = &connection.worker.options;
-    let mut head = connection.worker.take_head();
-    head.target = Target::of(&parts.uri);
-    (head.method, head.version, head.headers) = (parts.method, Version::HTTP_2, parts.headers);
+    let mut head = RequestHead::default();
+    (head.target, head.version) = (Target::of(&parts.uri), Version::HTTP_2);
+    (head.method, head.headers) = (parts.method, parts.headers);
     let bounded = bound_fields(head.target.path_and_query().len(), &head.headers, &options.head);
     let fields = bounded.and_then(|()| RequestFields::read(&head.headers, head.version).map_err(Refusal::from));
     join_cookies(&mut head.headers);
@@ -63,7 +64,7 @@ pub(super) async fn serve_stream(
     };
     let source = Http2Source::new(incoming, Rc::clone(&connection));
     let mut client = Http2Client { source: Some(source), framing, activity, response: None };
-    exchange::serve(&mut client, &connection, Arrived { head, fields }).await;
+    exchange::serve(&mut client, &connection, Arrived { head: Rc::new(head), fields }).await;
     client.response.ok_or(Reset)
 }
 
@@ -158,18 +159,19 @@ impl Client for Http2Client {
         self.response = Some(response);
     }
 
-    async fn send_body(&mut self, body: ResponseBody, record: Record) {
-        if let Some((response, source)) = self.response.as_mut().zip(self.source.take()) {
+    async fn send_body(&mut self, body: ResponseBody, record: &mut Option<Record>) {
+        let ready = self.response.as_mut().zip(self.source.take()).zip(record.take());
+        if let Some(((response, source), record)) = ready {
             *response.body_mut() = Http2Body::new(body, record, source, Rc::clone(&self.activity));
         }
     }
 
     /// HTTP/2 has no switch of protocols; the request did not ask for one.
-    async fn tunnel(&mut self, _: ResponseBody, _: Record) {
+    async fn tunnel(&mut self, _: ResponseBody, _: &mut Option<Record>) {
         self.response = None;
     }
 
-    fn abandon(&mut self, _: Record) {
+    fn abandon(&mut self) {
         self.response = None;
     }
 }
