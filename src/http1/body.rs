@@ -15,12 +15,20 @@ pub const SEGMENTS: usize = 16;
 /// Pieces of data in their order.
 pub type Slices<'a> = SmallVec<[&'a [u8]; SEGMENTS]>;
 
+/// Where the data of a body stands in a buffer: start and length of each piece.
+pub type Segments = SmallVec<[(u32, u32); SEGMENTS]>;
+
+/// The pieces of a buffer at these places.
+pub fn slices_at<'a>(segments: &Segments, buffer: &'a [u8], into: &mut Slices<'a>) {
+    into.extend(segments.iter().filter_map(|(start, length)| buffer.get(*start as usize..(*start + *length) as usize)));
+}
+
 /// Reads one body. The buffer holds the bytes from the first that was not consumed.
 #[derive(Debug, Default)]
 pub struct BodyDecoder {
     rest: Rest,
     /// Decoded data that was not consumed: start in the buffer, and length.
-    segments: SmallVec<[(u32, u32); SEGMENTS]>,
+    segments: Segments,
     /// Bytes of the buffer that were decoded, framing included.
     decoded: usize,
     /// Bytes of all segments.
@@ -100,9 +108,7 @@ impl BodyDecoder {
 
     /// The decoded data.
     pub fn slices<'a>(&self, buffer: &'a [u8], into: &mut Slices<'a>) {
-        into.extend(
-            self.segments.iter().filter_map(|(start, length)| buffer.get(*start as usize..(*start + *length) as usize)),
-        );
+        slices_at(&self.segments, buffer, into);
     }
 
     /// Passes over `length` bytes of data that were used; how many bytes the buffer can drop from its beginning.
@@ -135,21 +141,20 @@ impl BodyDecoder {
         self.decoded
     }
 
-    /// Takes the data of a body that was decoded whole and is one segment: its start in the buffer, its length, and the bytes
-    /// of the buffer that belong to the body.
-    pub fn take_contiguous(&mut self) -> Option<(usize, usize, usize)> {
-        let [(start, length)] = self.segments[..] else { return None };
-        if !self.is_decoded() {
-            return None;
-        }
-        self.segments.clear();
+    /// Takes the segments of a body that was decoded whole, and the bytes of the buffer that belong to the body.
+    pub fn take_segments(&mut self) -> (Segments, usize) {
         self.ready = 0;
-        Some((start as usize, length as usize, std::mem::take(&mut self.decoded)))
+        (std::mem::take(&mut self.segments), std::mem::take(&mut self.decoded))
     }
 
     /// Whether all of the body was decoded; `ready` bytes of it may be left to use.
     pub fn is_decoded(&self) -> bool {
         matches!(self.rest, Rest::Nothing | Rest::Trailers(_))
+    }
+
+    /// Whether nothing follows the data that is ready: no data, and no trailers.
+    pub fn is_last(&self) -> bool {
+        matches!(self.rest, Rest::Nothing)
     }
 
     /// Whether all of the body was decoded and consumed.

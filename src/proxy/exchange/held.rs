@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::http1::body::{Segments, Slices, slices_at};
 use crate::proxy::io::buffer::Buffer;
 
 /// Largest body in bytes that is held.
@@ -15,18 +16,18 @@ pub const HELD_BYTES: usize = 64 * 1024;
 pub enum HeldBody {
     #[default]
     Empty,
-    /// As it was read from the connection.
-    Buffer(Buffer),
+    /// In the buffer that it was read into, without a copy: the framing stands between its segments.
+    Buffer(Buffer, Segments),
     /// Of HTTP/2, or a plugin's.
     Bytes(Bytes),
 }
 
 impl HeldBody {
-    pub fn as_slice(&self) -> &[u8] {
+    pub fn slices<'a>(&'a self, into: &mut Slices<'a>) {
         match self {
-            Self::Empty => &[],
-            Self::Buffer(buffer) => buffer.filled(),
-            Self::Bytes(bytes) => bytes,
+            Self::Empty => {}
+            Self::Buffer(buffer, segments) => slices_at(segments, buffer.filled(), into),
+            Self::Bytes(bytes) => into.push(bytes),
         }
     }
 }

@@ -19,11 +19,11 @@ use crate::proxy::upstream::failure::Failure;
 use crate::proxy::upstream::tries::Response;
 use crate::snapshot::plan::Plan;
 
-/// Bytes that are read at once of a long body, and held in memory while a client of HTTP/1 is slow. Rejected: half as many;
-/// each MiB costs a third more CPU.
-const ROOM_BYTES: usize = 128 * 1024;
+/// Bytes that are read at once of a long body, at first and at most, and held in memory while a client of HTTP/1 is slow.
+/// Rejected: 64 KiB. Each MiB costs a third more CPU.
+const ROOM_BYTES: (usize, usize) = (128 * 1024, 256 * 1024);
 /// The same for a stream of HTTP/2, of which a connection has many.
-const STREAM_ROOM_BYTES: usize = 16 * 1024;
+const STREAM_ROOM_BYTES: (usize, usize) = (16 * 1024, 16 * 1024);
 
 /// A response whose head was handed to the client's connection.
 pub(super) enum Begun {

@@ -27,7 +27,6 @@ pub struct ResponseBody {
 }
 
 /// Where the bytes come from.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would be an allocation for each")]
 pub enum Source {
     Bytes(Bytes),
     Upstream(Download),
@@ -101,6 +100,16 @@ impl ResponseBody {
             self.source.consume(length);
         } else {
             self.used += length;
+        }
+    }
+
+    /// Whether nothing follows the data that is ready: no data, and no trailers.
+    pub fn is_last(&self) -> bool {
+        match &self.source {
+            _ if !self.filters.is_empty() => self.flushed,
+            Source::Bytes(_) => true,
+            Source::Upstream(download) => download.is_last(),
+            Source::Stream(stream, _) => stream.is_none(),
         }
     }
 

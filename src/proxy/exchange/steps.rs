@@ -5,6 +5,7 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, StatusCode, Version};
 
 use crate::http1::added::AddedHeaders;
+use crate::http1::body::Slices;
 use crate::http1::fields::HopByHop;
 use crate::http1::framing::Framing;
 use crate::http1::write::{RequestHeaders, write_line, write_request};
@@ -143,7 +144,7 @@ async fn rewrite<C: Client>(client: &mut C, record: &mut Record) -> Result<(), E
 async fn read_wanted_body<C: Client>(client: &mut C, record: &mut Record) -> Result<(), Ended> {
     let wanted = plan(record)?.chain.wants().request_body;
     if wanted > 0 && client.read_ahead(wanted).await? {
-        let mut slices = crate::http1::body::Slices::new();
+        let mut slices = Slices::new();
         client.slices(&mut slices);
         record.plugins.show_body(Bytes::from(slices.concat()));
     }
@@ -214,6 +215,7 @@ async fn forward<C: Client>(
         // gRPC needs HTTP/2 to the upstream; over HTTP/1.1 it would be garbled.
         return Err(LocalResponse::error(StatusCode::NOT_IMPLEMENTED, "gRPC services are not supported yet").into());
     }
+    #[expect(clippy::await_holding_refcell_ref, reason = "no phase runs, and so nothing changes it, while a try does")]
     let upward = record.plugins.upward();
     let request_path = RequestPath {
         path: &record.path,
@@ -250,11 +252,13 @@ async fn forward<C: Client>(
     );
     let method = upward.method.as_ref().unwrap_or(&head.method);
     let framing = client.framing();
+    let mut pieces = Slices::new();
     let (body, length) = match &held {
         Some(held) => {
-            let bytes = held.as_slice();
-            let is_announced = facts.fields.announces_body() || !bytes.is_empty();
-            (RequestBody::Held(bytes), is_announced.then_some(bytes.len() as u64))
+            held.slices(&mut pieces);
+            let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+            let is_announced = facts.fields.announces_body() || length > 0;
+            (RequestBody::Held(&pieces), is_announced.then_some(length))
         }
         None => match framing {
             Framing::Length(length) => (RequestBody::Length, Some(length)),
@@ -297,6 +301,7 @@ async fn forward<C: Client>(
     let outcome = tries::send(&worker.upstreams, &origin, &request, client, (&mut text, &mut deadline)).await;
     text.clear();
     client.give_back((text, deadline));
+    drop(pieces);
     if let Some(held) = held {
         client.recycle(held);
     }

@@ -24,23 +24,51 @@ pub struct Outgoing {
     sent: usize,
     /// Bytes of data that are still to be sent.
     data: usize,
-    /// Bytes of `CHUNK_END` that are still to be sent.
-    end: usize,
+    /// What follows the data: bytes that are still to be sent.
+    end: &'static [u8],
 }
 
-const CHUNK_END: &[u8] = b"\r\n";
+/// How data is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// As it is.
+    Plain,
+    /// As a chunk.
+    Chunk,
+    /// As a chunk, and the last chunk after it.
+    LastChunk,
+}
+
+impl Piece {
+    /// For a body that is sent in chunks or not; `last`: no data follows, nor trailers.
+    pub fn of(chunked: bool, last: bool) -> Self {
+        match (chunked, last) {
+            (false, _) => Self::Plain,
+            (true, false) => Self::Chunk,
+            (true, true) => Self::LastChunk,
+        }
+    }
+
+    fn end(self) -> &'static [u8] {
+        match self {
+            Self::Plain => b"",
+            Self::Chunk => b"\r\n",
+            Self::LastChunk => b"\r\n0\r\n\r\n",
+        }
+    }
+}
 
 /// Text, data, and the end of a chunk.
 const SLICES: usize = SEGMENTS + 2;
 
 impl Outgoing {
     pub fn is_empty(&self) -> bool {
-        self.sent == self.text.len() && self.data == 0 && self.end == 0
+        self.sent == self.text.len() && self.takes_data()
     }
 
     /// Whether data may be added: none is left, nor the end of a chunk.
     pub fn takes_data(&self) -> bool {
-        self.data == 0 && self.end == 0
+        self.data == 0 && self.end.is_empty()
     }
 
     /// Bytes of data that are still to be sent.
@@ -48,24 +76,21 @@ impl Outgoing {
         self.data
     }
 
-    /// Adds data by reference, as a chunk or as it is. Call when it `takes_data`.
-    pub fn add_data(&mut self, length: usize, chunked: bool) {
-        if chunked {
+    /// Adds data by reference. Call when it `takes_data`.
+    pub fn add_data(&mut self, length: usize, piece: Piece) {
+        if piece != Piece::Plain {
             write_size(&mut self.text, length);
-            self.end = CHUNK_END.len();
         }
-        self.data = length;
+        (self.data, self.end) = (length, piece.end());
     }
 
     /// Adds data by copying it: cheaper for a few bytes. Call when it `takes_data`.
-    pub fn copy_data(&mut self, data: &[&[u8]], chunked: bool) {
-        if chunked {
+    pub fn copy_data(&mut self, data: &[&[u8]], piece: Piece) {
+        if piece != Piece::Plain {
             write_size(&mut self.text, data.iter().map(|part| part.len()).sum());
         }
         data.iter().for_each(|part| self.text.extend_from_slice(part));
-        if chunked {
-            self.text.extend_from_slice(CHUNK_END);
-        }
+        self.text.extend_from_slice(piece.end());
     }
 
     /// Adds the last chunk. Call when it `takes_data`.
@@ -110,8 +135,8 @@ impl Outgoing {
                 slices.push(IoSlice::new(part));
             }
         }
-        if left == 0 && self.end > 0 {
-            slices.push(IoSlice::new(&CHUNK_END[CHUNK_END.len() - self.end..]));
+        if left == 0 && !self.end.is_empty() {
+            slices.push(IoSlice::new(self.end));
         }
         slices
     }
@@ -121,7 +146,8 @@ impl Outgoing {
         self.sent += text;
         let data = (written - text).min(self.data);
         self.data -= data;
-        self.end -= (written - text - data).min(self.end);
+        let end = (written - text - data).min(self.end.len());
+        self.end = &self.end[end..];
         if self.is_empty() {
             self.text.clear();
             self.sent = 0;
@@ -183,8 +209,8 @@ mod tests {
         for width in 1..20 {
             let (mut narrow, mut outgoing) = (Narrow(width, Vec::new()), Outgoing::default());
             outgoing.text.extend_from_slice(b"head\r\n");
-            outgoing.copy_data(&[b"a", b"bc"], true);
-            outgoing.add_data(6, true);
+            outgoing.copy_data(&[b"a", b"bc"], Piece::Chunk);
+            outgoing.add_data(6, Piece::of(true, width % 2 == 0));
             let mut data: &[u8] = b"onetwo-rest";
             while !outgoing.is_empty() {
                 let (one, two) = data.split_at(data.len().min(2));
@@ -195,7 +221,8 @@ mod tests {
                 data = &data[written.unwrap()..];
             }
             outgoing.add_last_chunk(None);
-            assert_eq!(narrow.1, b"head\r\n3\r\nabc\r\n6\r\nonetwo\r\n", "{width}");
+            let end = if width % 2 == 0 { "0\r\n\r\n" } else { "" };
+            assert_eq!(narrow.1, format!("head\r\n3\r\nabc\r\n6\r\nonetwo\r\n{end}").as_bytes(), "{width}");
             assert_eq!((data, &outgoing.text[..]), (&b"-rest"[..], LAST_CHUNK));
         }
     }

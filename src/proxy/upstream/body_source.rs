@@ -18,6 +18,9 @@ pub trait BodySource {
     /// The decoded data.
     fn slices<'a>(&'a self, into: &mut Slices<'a>);
 
+    /// Whether nothing follows the decoded data that is ready: no data, and no trailers.
+    fn is_last(&self) -> bool;
+
     /// Passes over decoded data that was used.
     fn consume(&mut self, length: usize);
 

@@ -25,8 +25,9 @@ pub struct Download {
     connection: Option<Box<Http1Connection>>,
     limits: Limits,
     silence: Silence,
-    /// Bytes that are read at once of a long body.
+    /// Bytes that are read at once of a long body, now and at most.
     room_bytes: usize,
+    room_max: usize,
     pool: Rc<Pool>,
     shelf: Rc<Shelf>,
     trailers: Option<HeaderMap>,
@@ -39,16 +40,17 @@ impl Download {
             limits,
             silence: Silence::default(),
             room_bytes: ROOM_BYTES,
+            room_max: ROOM_BYTES,
             pool,
             shelf,
             trailers: None,
         }
     }
 
-    /// Begins the body that follows a head. `room_bytes`: what is read at once of a long body, and held in memory while the
-    /// client is slow.
-    pub fn begin(&mut self, framing: Framing, room_bytes: usize) {
-        self.room_bytes = room_bytes;
+    /// Begins the body that follows a head. `room`: the bytes that are read at once of a long body, and held in memory while
+    /// the client is slow, at first and at most.
+    pub fn begin(&mut self, framing: Framing, (room_bytes, room_max): (usize, usize)) {
+        (self.room_bytes, self.room_max) = (room_bytes, room_max);
         if let Some(connection) = &mut self.connection {
             connection.body = BodyDecoder::new(framing);
         }
@@ -92,7 +94,13 @@ impl Download {
                     Ok(()) => self.connection = None,
                     Err(why) => return self.fail(ResponseFault::Broken(why.into())),
                 },
-                Poll::Ready(Ok(_)) => self.silence.end(),
+                Poll::Ready(Ok(_)) => {
+                    self.silence.end();
+                    // The room doubles while the upstream fills it.
+                    if room > ROOM_BYTES && connection.is_full() {
+                        self.room_bytes = (2 * self.room_bytes).min(self.room_max);
+                    }
+                }
                 Poll::Ready(Err(error)) => return self.fail(ResponseFault::Broken(error.to_string().into())),
                 Poll::Pending => {
                     deadline.set(if waits_for_client {
@@ -129,6 +137,11 @@ impl Download {
                 self.release();
             }
         }
+    }
+
+    /// Whether nothing follows the data that is ready: no data, and no trailers.
+    pub fn is_last(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.body.is_last())
     }
 
     /// Whether all of the body was received and used.

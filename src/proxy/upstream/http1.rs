@@ -107,7 +107,7 @@ impl Http1Connection {
     /// body may be under way still.
     pub(super) async fn exchange<B: BodySource>(
         &mut self,
-        held: &[u8],
+        held: &[&[u8]],
         source: &mut B,
         bounds: &Bounds<'_>,
         deadline: &mut Deadline,
@@ -143,7 +143,7 @@ impl Http1Connection {
         &mut self,
         cx: &mut Context<'_>,
         progress: &mut Progress,
-        held: &[u8],
+        held: &[&[u8]],
         source: &mut B,
         bounds: &Bounds<'_>,
         deadline: &mut Deadline,
@@ -231,6 +231,11 @@ impl Http1Connection {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize, shelf: &Shelf) -> Poll<io::Result<usize>> {
         shelf.make_room(&mut self.input, room);
         self.input.poll_fill(cx, Pin::new(&mut self.stream))
+    }
+
+    /// Whether the last read filled all the room.
+    pub(super) fn is_full(&self) -> bool {
+        self.input.is_full()
     }
 
     /// Decodes what has been read of the body; the bytes of data that are ready. The error is the reason, for logs.

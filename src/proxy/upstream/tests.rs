@@ -158,9 +158,12 @@ async fn ask_origin(upstreams: &Upstreams, origin: &Origin, sent: Sent) -> Resul
         Body::Empty => (Frames::new(&[], End::Clean), None),
         Body::Stream(frames, length) => (frames.clone(), *length),
     };
+    let pieces: Vec<&[u8]> = match &body {
+        Body::Whole(bytes) => bytes.chunks(bytes.len() / 3 + 1).collect(),
+        Body::Empty | Body::Stream(..) => Vec::new(),
+    };
     let body = match &body {
-        Body::Empty => RequestBody::Held(&[]),
-        Body::Whole(bytes) => RequestBody::Held(bytes),
+        Body::Empty | Body::Whole(_) => RequestBody::Held(&pieces),
         Body::Stream(_, Some(_)) => RequestBody::Length,
         Body::Stream(_, None) => RequestBody::Chunked,
     };
@@ -181,7 +184,7 @@ async fn ask_origin(upstreams: &Upstreams, origin: &Origin, sent: Sent) -> Resul
     let framing = Framing::of_response(&response.head, method == Method::HEAD);
     let framing = framing.map_err(|why| Failure::BadAnswer { why: why.into(), timing: response.timing })?;
     if response.head.status != 101 {
-        response.download.begin(framing, 16 * 1024);
+        response.download.begin(framing, (16 * 1024, 64 * 1024));
     }
     Ok(Reply { response, source })
 }
@@ -278,6 +281,10 @@ impl BodySource for Frames {
     fn slices<'a>(&'a self, into: &mut Slices<'a>) {
         let state = self.0.borrow();
         into.extend(state.pieces.front().filter(|_| state.is_there).copied());
+    }
+
+    fn is_last(&self) -> bool {
+        false
     }
 
     fn consume(&mut self, length: usize) {

@@ -34,7 +34,7 @@ pub struct UpstreamRequest<'a, W> {
 #[derive(Clone, Copy)]
 pub enum RequestBody<'a> {
     /// Whole: can be sent again. Empty also when there is none.
-    Held(&'a [u8]),
+    Held(&'a [&'a [u8]]),
     /// Streamed from the client, with its length.
     Length,
     /// Streamed from the client in chunks.
@@ -177,7 +177,7 @@ impl<W: Fn(&mut Vec<u8>, &HeaderValue)> Attempt<'_, '_, W> {
         let host = self.request.host.unwrap_or(&self.choice.target.host);
         (self.request.write_head)(&mut outgoing.text, host);
         let body = match self.request.body {
-            RequestBody::Held(held) => UploadBody::Held(held.len()),
+            RequestBody::Held(held) => UploadBody::Held(held.iter().map(|piece| piece.len()).sum()),
             RequestBody::Length => UploadBody::Length,
             RequestBody::Chunked => UploadBody::Chunked,
         };

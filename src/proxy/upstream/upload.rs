@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::http1::body::Slices;
-use crate::proxy::io::outgoing::Outgoing;
+use crate::proxy::io::outgoing::{Outgoing, Piece};
 use crate::proxy::upstream::body_source::{BodySource, ClientFault};
 use crate::proxy::upstream::stream::Stream;
 
@@ -72,7 +72,7 @@ impl Upload {
         *self = Self { outgoing, body, ..Self::default() };
         self.state = match body {
             UploadBody::Held(length) => {
-                self.outgoing.add_data(length, false);
+                self.outgoing.add_data(length, Piece::Plain);
                 State::Rest
             }
             UploadBody::Length | UploadBody::Chunked => State::Body,
@@ -84,12 +84,12 @@ impl Upload {
         self.is_over().then(|| std::mem::take(&mut self.outgoing))
     }
 
-    /// Sends as far as it goes. `held`: the whole body, of a held one.
+    /// Sends as far as it goes. `held`: the pieces of a held body.
     pub(super) fn poll<B: BodySource>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut Stream,
-        held: &[u8],
+        held: &[&[u8]],
         source: &mut B,
     ) -> Poll<Result<(), UploadFault>> {
         loop {
@@ -135,7 +135,11 @@ impl Upload {
         let (ready, chunked) = (source.ready(), self.body == UploadBody::Chunked);
         if ready > 0 {
             self.used = true;
-            self.outgoing.add_data(ready, chunked);
+            let last = source.is_last();
+            self.outgoing.add_data(ready, Piece::of(chunked, last));
+            if last {
+                self.state = State::Rest;
+            }
             return Ok(Poll::Ready(()));
         }
         self.state = State::Rest;
@@ -149,12 +153,12 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut Stream,
-        held: &[u8],
+        held: &[&[u8]],
         source: &mut B,
     ) -> Poll<io::Result<()>> {
         let mut slices = Slices::new();
         match self.body {
-            UploadBody::Held(length) => slices.push(&held[length - self.outgoing.data_left()..length]),
+            UploadBody::Held(length) => skip(held, length - self.outgoing.data_left(), &mut slices),
             UploadBody::Length | UploadBody::Chunked => source.slices(&mut slices),
         }
         let used = ready!(self.outgoing.poll_write(cx, Pin::new(stream), &slices))?;
@@ -200,5 +204,16 @@ impl Upload {
     /// Why the upstream takes no more.
     pub(super) fn error(&self) -> Option<Cow<'static, str>> {
         Some(self.error.as_ref()?.to_string().into())
+    }
+}
+
+/// The pieces without their first `sent` bytes.
+fn skip<'a>(pieces: &[&'a [u8]], mut sent: usize, into: &mut Slices<'a>) {
+    for piece in pieces {
+        let gone = sent.min(piece.len());
+        sent -= gone;
+        if gone < piece.len() {
+            into.push(&piece[gone..]);
+        }
     }
 }

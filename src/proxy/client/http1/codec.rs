@@ -11,7 +11,7 @@ use http::{HeaderMap, Version};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::http1::body::{BodyDecoder, Slices};
+use crate::http1::body::{BodyDecoder, Segments, Slices};
 use crate::http1::fields::RequestFields;
 use crate::http1::framing::Framing;
 use crate::http1::request::{HeadScan, RequestHead, skip_empty_lines};
@@ -37,8 +37,10 @@ use crate::proxy::upstream::body_source::{BodySource, ClientFault};
 const ROOM_BYTES: usize = 2 * 1024;
 /// Bytes that are read ahead while a response is waited for.
 const AHEAD_BYTES: usize = 8 * 1024;
-/// Bytes that are read at once of a long body.
+/// Bytes that are read at once of a long body, at first and at most: the room doubles while the client fills it, so a slow
+/// client holds little memory.
 const BODY_ROOM_BYTES: usize = 64 * 1024;
+const BODY_ROOM_MAX: usize = 256 * 1024;
 /// Room for the framing of a chunked body that is read whole; a body with more framing is copied.
 const FRAMING_BYTES: usize = 8 * 1024;
 
@@ -58,6 +60,8 @@ pub struct Http1Client<S> {
     body: BodyDecoder,
     /// Decoded data that was copied out of `input`.
     held: Buffer,
+    /// Bytes that are read at once of the body.
+    room_bytes: usize,
     /// Bytes of the body that may still arrive.
     allowed: u64,
     /// Bytes of `CONTINUE` that are still to be sent before the body is read.
@@ -100,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
             framing: Framing::None,
             body: BodyDecoder::default(),
             held: Buffer::default(),
+            room_bytes: BODY_ROOM_BYTES,
             allowed: 0,
             continue_left: 0,
             silence: Silence::default(),
@@ -185,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
     fn begin(&mut self, fields: &Result<RequestFields, InvalidHead>, version: Version) {
         let limit = self.connection.worker.options.client_max_body_size;
         self.allowed = if limit == 0 { u64::MAX } else { limit };
-        self.silence.end();
+        (self.room_bytes, self.silence) = (BODY_ROOM_BYTES, Silence::default());
         // The end of an invalid request is unknown: nothing after it is read as a request.
         self.framing = fields.as_ref().map_or(Framing::UntilClose, RequestFields::framing);
         self.body = BodyDecoder::new(self.framing);
@@ -226,6 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
         match ready!(self.poll_read(cx, room)) {
             Ok(1..) => {
                 self.silence.end();
+                if self.input.is_full() {
+                    self.room_bytes = (2 * self.room_bytes).min(BODY_ROOM_MAX);
+                }
                 Poll::Ready(Ok(()))
             }
             Ok(0) => Poll::Ready(Err(ClientFault::Broken("connection closed within a body".to_owned()))),
@@ -237,8 +245,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
     fn body_room(&self) -> usize {
         match self.body.left() {
             // One byte more than may come: a read that leaves room tells that nothing is left, without another one.
-            Some(left) => usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1).min(BODY_ROOM_BYTES),
-            None => BODY_ROOM_BYTES,
+            Some(left) => usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1).min(self.room_bytes),
+            None => self.room_bytes,
         }
     }
 
@@ -347,6 +355,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BodySource for Http1Client<S> {
         self.body.slices(self.input.filled(), into);
     }
 
+    fn is_last(&self) -> bool {
+        self.body.is_last()
+    }
+
     fn consume(&mut self, length: usize) {
         let held = length.min(self.held.len());
         self.held.consume(held);
@@ -389,23 +401,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Http1Client<S> {
         if self.ready() == 0 {
             return HeldBody::Empty;
         }
-        let Some((start, length, decoded)) = self.body.take_contiguous().filter(|_| self.held.is_empty()) else {
+        if !self.held.is_empty() {
             self.hold();
-            return HeldBody::Buffer(std::mem::take(&mut self.held));
-        };
+            let held = std::mem::take(&mut self.held);
+            let all = Segments::from_slice(&[(0, held.len() as u32)]);
+            return HeldBody::Buffer(held, all);
+        }
         // The body stays in the memory that it was read into; what follows it moves.
-        let mut body = std::mem::take(&mut self.input);
+        let (segments, decoded) = self.body.take_segments();
+        let body = std::mem::take(&mut self.input);
         if body.len() > decoded {
             self.connection.worker.shelf.make_room(&mut self.input, ROOM_BYTES);
             self.input.push(&body.filled()[decoded..]);
         }
-        body.consume(start);
-        body.truncate(length);
-        HeldBody::Buffer(body)
+        HeldBody::Buffer(body, segments)
     }
 
     fn recycle(&mut self, body: HeldBody) {
-        if let HeldBody::Buffer(buffer) = body {
+        if let HeldBody::Buffer(buffer, _) = body {
             self.connection.worker.shelf.give(buffer);
         }
     }

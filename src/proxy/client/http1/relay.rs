@@ -14,6 +14,7 @@ use crate::proxy::client::http1::codec::{After, Http1Client};
 use crate::proxy::exchange::record::Record;
 use crate::proxy::exchange::response_body::ResponseBody;
 use crate::proxy::io::deadline::Deadline;
+use crate::proxy::io::outgoing::Piece;
 use crate::proxy::upstream::body_source::BodySource;
 
 /// A piece of up to this many bytes is copied behind the head, so that one plain write sends both.
@@ -26,6 +27,8 @@ struct Relay<'a> {
     deadline: Deadline,
     /// Nothing was sent yet: the head goes out together with the first data, if there is some.
     fresh: bool,
+    /// The last chunk follows the last data.
+    is_framed: bool,
     state: State,
 }
 
@@ -44,7 +47,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let deadline = std::mem::take(&mut client.deadline);
-    let mut relay = Relay { body, record, deadline, fresh: true, state: State::Running };
+    let mut relay = Relay { body, record, deadline, fresh: true, is_framed: false, state: State::Running };
     let sent = poll_fn(|cx| relay.poll(cx, client)).await;
     client.deadline = relay.deadline;
     if sent.is_err() || relay.state == State::Broken {
@@ -106,12 +109,15 @@ impl Relay<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let ready = self.body.ready();
+        let last = ready > 0 && self.body.is_last();
+        let piece = Piece::of(client.chunked, last);
+        self.is_framed |= last && client.chunked;
         if ready > COPIED_BYTES {
-            client.outgoing.add_data(ready, client.chunked);
+            client.outgoing.add_data(ready, piece);
         } else if ready > 0 {
             let mut slices = Slices::new();
             self.body.slices(&mut slices);
-            client.outgoing.copy_data(&slices, client.chunked);
+            client.outgoing.copy_data(&slices, piece);
             drop(slices);
             self.body.consume(ready);
         }
@@ -126,7 +132,7 @@ impl Relay<'_> {
     {
         if self.state == State::Running && client.outgoing.takes_data() && self.body.is_ended() {
             self.state = State::Ended;
-            if client.chunked {
+            if client.chunked && !self.is_framed {
                 let trailers = self.body.take_trailers().filter(|_| self.record.facts.fields.trailers);
                 client.outgoing.add_last_chunk(trailers.as_ref());
             }

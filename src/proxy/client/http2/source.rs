@@ -117,6 +117,10 @@ impl BodySource for Http2Source {
         into.extend(self.frames.iter().take(SEGMENTS).map(|frame| &frame[..]));
     }
 
+    fn is_last(&self) -> bool {
+        self.ended && self.trailers.is_none() && self.frames.len() <= SEGMENTS
+    }
+
     fn consume(&mut self, mut length: usize) {
         self.ready -= length.min(self.ready);
         while let Some(first) = self.frames.front_mut().filter(|_| length > 0) {

@@ -103,6 +103,10 @@ impl BodySource for Http2Client {
         }
     }
 
+    fn is_last(&self) -> bool {
+        self.source.as_ref().is_none_or(Http2Source::is_last)
+    }
+
     fn consume(&mut self, length: usize) {
         if let Some(source) = &mut self.source {
             source.consume(length);
