@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ const FENCED: &[(&str, &str)] = &[
     ("quinn_proto", "src/cluster/transport/"),
     ("chitchat", "src/cluster/membership"),
 ];
+
+/// Folders, with all folders below them, that may still contain import cycles.
+const CYCLES_EXEMPT: &[&str] = &["src/entity", "src/plugin", "src/proxy", "src/snapshot"];
 
 /// Longest file without its tests, and with them.
 const CODE_LINES_MAX: usize = 500;
@@ -132,7 +136,8 @@ fn rust() -> Vec<Source> {
 
 /// Paths, without `.rs`, of the modules that `source` declares for tests only.
 fn test_modules(source: &Source) -> Vec<String> {
-    let folder = source.path.strip_suffix("/mod.rs").or(source.path.strip_suffix(".rs")).unwrap_or_default();
+    let root = source.path.strip_suffix("/mod.rs").or(source.path.strip_suffix("/lib.rs"));
+    let folder = root.or(source.path.strip_suffix(".rs")).unwrap_or_default();
     let declared = source.text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
         let line = rest.lines().find(|line| !line.starts_with("#["))?;
         line.trim_start_matches("pub(crate) ").strip_prefix("mod ")?.strip_suffix(';')
@@ -326,4 +331,174 @@ fn no_file_names_a_place_on_somebodys_machine() {
         }
     }
     assert_none("paths of a machine", &offenders);
+}
+
+/// Names from the root of a crate to a module; empty for the root itself.
+type ModulePath = Vec<String>;
+
+/// One folder's imports: importing child, imported child, and one line for each pair that shows where it is.
+type ChildImports = BTreeMap<String, BTreeMap<String, String>>;
+
+#[test]
+fn folders_have_no_import_cycles() {
+    let sources = rust();
+    let mut offenders = Vec::new();
+    for base in ["src", "proto/src"] {
+        for (folder, imports) in imports_by_folder(base, &sources) {
+            let folder = if folder.is_empty() { base.to_owned() } else { format!("{base}/{}", folder.join("/")) };
+            let exempt = CYCLES_EXEMPT.iter().any(|exempt| Path::new(&folder).starts_with(exempt));
+            // Floors order the modules of `src` itself.
+            if !exempt && folder != "src" {
+                offenders.extend(cycles(&imports).iter().map(|cycle| described(&folder, cycle, &imports)));
+            }
+        }
+    }
+    assert_none("children of a folder that import each other", &offenders);
+}
+
+#[test]
+fn import_cycles_are_found() {
+    let check = |files: &[(&str, &str)], expected: &[&[&str]]| {
+        let source = |(path, text): &(&str, &str)| Source {
+            path: (*path).to_owned(),
+            text: (*text).to_owned(),
+            tests_only: false,
+        };
+        let sources: Vec<_> = files.iter().map(source).collect();
+        let found: Vec<_> = imports_by_folder("src", &sources).values().flat_map(cycles).collect();
+        assert_eq!(found, expected, "{files:?}");
+    };
+    check(&[("src/a/b.rs", "use crate::a::c::C;"), ("src/a/c.rs", "fn c() {}")], &[]);
+    check(&[("src/a/b.rs", "use crate::a::c::C;"), ("src/a/c.rs", "fn c() { crate::a::b::B }")], &[&["b", "c"]]);
+    check(&[("src/a/mod.rs", "pub use b::B;"), ("src/a/b.rs", "use crate::a::A;")], &[&["a", "b"]]);
+    check(
+        &[("src/a.rs", "use crate::a::{\n    b::{self, B},\n};"), ("src/a/b.rs", "use crate::a::A;")],
+        &[&["a", "b"]],
+    );
+    check(
+        &[("src/a/b.rs", "use crate::a::c::C;"), ("src/a/b/d.rs", ""), ("src/a/c.rs", "use crate::a::b::d;")],
+        &[&["b", "c"]],
+    );
+    check(&[("src/a/b.rs", "use crate::a::{c::C, B};"), ("src/a/c.rs", "// use crate::a::b::B;")], &[]);
+}
+
+/// The imports between the direct children of each folder of the crate whose files are below `base`.
+///
+/// A file and the folder of the same name are one child. The folder's own module file is a child with the folder's name.
+fn imports_by_folder(base: &str, sources: &[Source]) -> BTreeMap<ModulePath, ChildImports> {
+    let modules: BTreeMap<ModulePath, &Source> = sources
+        .iter()
+        .filter(|source| !source.tests_only)
+        .filter_map(|source| Some((module_path(base, &source.path)?, source)))
+        .collect();
+    let mut folders: BTreeMap<ModulePath, ChildImports> = BTreeMap::new();
+    for (importer, source) in &modules {
+        for path in imported_paths(importer, source, &modules) {
+            let known = (0..=path.len()).rev().find(|length| modules.contains_key(&path[..*length]));
+            let imported = &path[..known.unwrap_or_default()];
+            let shared = importer.iter().zip(imported).take_while(|(own, other)| own == other).count();
+            let folder = &importer[..shared];
+            let own_file = folder.last().map_or("lib", String::as_str);
+            let child = |module: &[String]| module.get(shared).map_or(own_file, String::as_str).to_owned();
+            let (from, to) = (child(importer), child(imported));
+            if from != to {
+                let example = format!("{} names {}", source.path, path.join("::"));
+                folders.entry(folder.to_vec()).or_default().entry(from).or_default().insert(to, example);
+            }
+        }
+    }
+    folders
+}
+
+/// `["router", "list"]` for `src/router/list.rs`, `["router"]` for `src/router/mod.rs`; `None` outside of `base`.
+fn module_path(base: &str, path: &str) -> Option<ModulePath> {
+    let inside = path.strip_prefix(base)?.strip_prefix('/')?.strip_suffix(".rs")?;
+    let mut names: ModulePath = inside.split('/').map(str::to_owned).collect();
+    if matches!(names.last()?.as_str(), "mod" | "lib" | "main") {
+        names.pop();
+    }
+    Some(names)
+}
+
+/// The paths, from the root of the crate, that a module names: `crate::` paths, and paths that begin with a child of it.
+fn imported_paths(module: &[String], source: &Source, modules: &BTreeMap<ModulePath, &Source>) -> Vec<ModulePath> {
+    let code = source.code().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("::") {
+        let start = code[..at].rfind(|c: char| !is_name(c)).map_or(0, |before| before + 1);
+        let first = &code[start..at];
+        if first.is_empty() || code[..start].ends_with("::") {
+            continue;
+        }
+        let child = [module, &[first.to_owned()]].concat();
+        if first == "crate" {
+            expand(&code[at + 2..], &[], &mut found);
+        } else if modules.contains_key(&child) {
+            expand(&code[at + 2..], &child, &mut found);
+        }
+    }
+    found
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// Adds the paths that begin with `path` and go on with the start of `text`, which may be a group in braces. Returns the
+/// text behind them.
+fn expand<'a>(text: &'a str, path: &[String], found: &mut Vec<ModulePath>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut members) = text.strip_prefix('{') {
+        while !members.is_empty() {
+            members = members.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+            if let Some(rest) = members.strip_prefix('}') {
+                return rest;
+            }
+            let rest = expand(members, path, found);
+            // A member that is no path, such as `a as b`, ends at the next comma or brace.
+            members = rest.find([',', '}']).map_or("", |end| &rest[end..]);
+        }
+        return members;
+    }
+    let (name, rest) = text.split_at(text.find(|c| !is_name(c)).unwrap_or(text.len()));
+    let longer = if matches!(name, "" | "self") { path.to_vec() } else { [path, &[name.to_owned()]].concat() };
+    match rest.strip_prefix("::") {
+        Some(rest) if rest.starts_with(|c| is_name(c) || c == '{') => expand(rest, &longer, found),
+        _ => {
+            found.push(longer);
+            rest
+        }
+    }
+}
+
+/// The strongly connected components with more than one child, each sorted.
+fn cycles(imports: &ChildImports) -> Vec<Vec<String>> {
+    let reached: BTreeMap<&String, BTreeSet<&String>> =
+        imports.keys().map(|child| (child, reachable(child, imports))).collect();
+    let mutual = |one: &String, other: &String| reached.get(one).is_some_and(|reached| reached.contains(other));
+    let mut found = BTreeSet::new();
+    for child in imports.keys().filter(|child| mutual(child, child)) {
+        let cycle = imports.keys().filter(|other| mutual(child, other) && mutual(other, child));
+        found.insert(cycle.cloned().collect::<Vec<_>>());
+    }
+    found.into_iter().collect()
+}
+
+fn reachable<'a>(child: &String, imports: &'a ChildImports) -> BTreeSet<&'a String> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&String> = imports.get(child).into_iter().flat_map(BTreeMap::keys).collect();
+    while let Some(next) = open.pop() {
+        if reached.insert(next) {
+            open.extend(imports.get(next).into_iter().flat_map(BTreeMap::keys));
+        }
+    }
+    reached
+}
+
+fn described(folder: &str, cycle: &[String], imports: &ChildImports) -> String {
+    let within = |name: &&String| cycle.contains(name);
+    let examples = imports.iter().filter(|(child, _)| cycle.contains(child)).flat_map(|(_, imported)| {
+        imported.iter().filter(|(other, _)| within(other)).map(|(other, example)| format!("\n    {other}: {example}"))
+    });
+    format!("{folder}: {}{}", cycle.join(", "), examples.collect::<String>())
 }

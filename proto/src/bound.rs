@@ -12,8 +12,8 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::frame::{Changed, FRAME_LEN_MAX, MORE_MAX, More, NAME_LEN_MAX, SPANS_MAX, Span, TEXT_LEN_MAX, WholeRecord};
-use crate::vector::ORIGINS_MAX;
+use crate::more::More;
+use crate::sizes::{FRAME_LEN_MAX, MORE_MAX, NAME_LEN_MAX, ORIGINS_MAX, SPANS_MAX, TEXT_LEN_MAX};
 
 /// Elements that a sequence has room for before the first one was read.
 const ROOM: usize = 16;
@@ -48,15 +48,13 @@ pub fn more<'de, D: Deserializer<'de>>(from: D) -> Result<More, D::Error> {
     Ok(members.into_iter().map(|Member(number, value)| (number, value)).collect())
 }
 
-pub fn spans<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Span>, D::Error> {
+/// At most `SPANS_MAX` elements.
+pub fn spans<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     sequence(from, SPANS_MAX)
 }
 
-pub fn changes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Changed>, D::Error> {
-    sequence(from, FRAME_LEN_MAX)
-}
-
-pub fn records<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<WholeRecord>, D::Error> {
+/// As many elements as a frame's length allows: each takes at least one byte.
+pub fn elements<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     sequence(from, FRAME_LEN_MAX)
 }
 

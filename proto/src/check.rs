@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::Vector;
 use crate::frame::{
     COUNT_MAX, Counts, Frame, Group, Hello, KINDS_MAX, MORE_MAX, More, NAME_LEN_MAX, PERIODS, RECORDS_LEN_MAX, Records,
     Span, TEXT_LEN_MAX,
 };
-use crate::vector::ORIGINS_MAX;
+use crate::sizes::ORIGINS_MAX;
+use crate::vector::Vector;
 
 /// Which rule is broken.
 type Checked = Result<(), &'static str>;

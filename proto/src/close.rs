@@ -1,7 +1,7 @@
 //! Why a connection between nodes is refused or closed: the application error codes of QUIC's CONNECTION_CLOSE.
 
-use crate::codec::Versions;
 use crate::frame::Hello;
+use crate::versions::Versions;
 
 /// The reason that goes with a close. Numbers stay; a reader takes an unknown one for `Misbehaved`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

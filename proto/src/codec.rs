@@ -6,38 +6,21 @@
 //! sizes, not bytes of the input, hence the factor. Encoding holds the same bounds, so a node never sends what its peers
 //! would close the connection for. The body of `Counts` is packed by hand, see there.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::bound::Unnamed;
 use crate::check;
 use crate::counts::Counts;
-use crate::frame::{FRAME_LEN_MAX, Frame, RECORDS_LEN_MAX, Records, VERSION, VERSION_OLDEST};
+use crate::frame::{Frame, Records};
 use crate::kind::Kind;
+use crate::malformed::Malformed;
+use crate::sizes::{FRAME_LEN_MAX, RECORDS_LEN_MAX};
+use crate::versions::Versions;
 
 /// Version byte and kind.
 const HEAD_LEN: usize = 3;
 /// A one-byte integer counts as eight against bincode's limit.
 const CODEC_LIMIT: usize = 8 * FRAME_LEN_MAX;
-
-/// The versions of the protocol that a node reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions {
-    pub oldest: u8,
-    pub newest: u8,
-}
-
-impl Versions {
-    /// Those of this crate.
-    pub const OURS: Self = Self { oldest: VERSION_OLDEST, newest: VERSION };
-
-    /// What two nodes write to each other: the newest that both know. `None`: they have no version in common.
-    pub fn agreed(self, peer: Self) -> Option<u8> {
-        let version = self.newest.min(peer.newest);
-        (version >= self.oldest.max(peer.oldest)).then_some(version)
-    }
-}
 
 /// What bytes turned out to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,23 +28,6 @@ pub enum Decoded {
     Frame(Frame),
     /// A kind that a later version added, by number: pass over it.
     Unknown(u16),
-}
-
-/// Why bytes are no frame, or a frame cannot become bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// Shorter than the envelope's head.
-    Short,
-    /// This many bytes, more than the kind may have.
-    TooLong(usize),
-    /// Not a version that is spoken here, or too old a version for this kind.
-    Version(u8),
-    /// So many bytes after the end.
-    Trailing(usize),
-    /// Breaks a rule that the README has for the content.
-    Content(&'static str),
-    /// The codec's own words.
-    Codec(String),
 }
 
 impl Frame {
@@ -178,35 +144,6 @@ impl Records {
         Ok(records)
     }
 }
-
-impl Malformed {
-    /// A word for metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Short => "short",
-            Self::TooLong(_) => "too_long",
-            Self::Version(_) => "version",
-            Self::Trailing(_) => "trailing",
-            Self::Content(_) => "content",
-            Self::Codec(_) => "codec",
-        }
-    }
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short => f.write_str("shorter than an envelope"),
-            Self::TooLong(len) => write!(f, "{len} bytes are too long for this kind of frame"),
-            Self::Version(version) => write!(f, "protocol version {version} is not spoken here"),
-            Self::Trailing(count) => write!(f, "{count} bytes after the end"),
-            Self::Content(why) => f.write_str(why),
-            Self::Codec(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 fn write(body: &impl Serialize, bytes: &mut Vec<u8>) -> Result<(), Malformed> {
     bincode::serde::encode_into_std_write(body, bytes, codec()).map_err(|error| Malformed::Codec(error.to_string()))?;

@@ -4,8 +4,8 @@
 //! them. bincode for this frame lost: its integers above 250 take 3 bytes and those above 65,535 take 5, and a flag a
 //! whole one. Everything is read against the bytes that are there before memory is asked for.
 
-use crate::codec::Malformed;
-use crate::frame::NAME_LEN_MAX;
+use crate::malformed::Malformed;
+use crate::sizes::NAME_LEN_MAX;
 
 /// Periods of windows: second, minute, hour, day, month, year; each its own bit in `Counts::complete`.
 pub const PERIODS: u8 = 6;

@@ -6,33 +6,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Revision;
-use crate::Vector;
-use crate::bound::{bytes, changes, cursor, more, name, optional_document, records, spans, text, write_bytes};
+use crate::bound::{bytes, cursor, elements, more, name, optional_document, spans, text, write_bytes};
+use crate::revision::Revision;
+use crate::vector::Vector;
 
-pub use crate::codec::{Decoded, Malformed, Versions};
 pub use crate::counts::{COUNT_MAX, Counts, Group, PERIODS, Slot};
 pub use crate::kind::Kind;
-
-/// The version that this crate writes.
-pub const VERSION: u8 = 2;
-/// The oldest version that it reads.
-pub const VERSION_OLDEST: u8 = 1;
-/// The longest frame of any kind, in bytes; more is refused before anything is allocated for it. It leaves room for the
-/// largest document that the Admin API accepts by default (10 MB). See `Kind::len_max` for the kinds' own bounds.
-pub const FRAME_LEN_MAX: usize = 16 << 20;
-/// The longest `Records` before compression, in bytes.
-pub const RECORDS_LEN_MAX: usize = FRAME_LEN_MAX;
-/// The longest name: a node, an origin, a kind of entity. Bytes.
-pub const NAME_LEN_MAX: usize = 64;
-/// The longest cluster id, address, region and program version, in bytes.
-pub const TEXT_LEN_MAX: usize = 128;
-/// Most spans in a frame. How many changes a span has is bounded by the frame's length.
-pub const SPANS_MAX: usize = 1_000;
-/// Most different kinds of entities in a frame.
-pub const KINDS_MAX: usize = 256;
-/// Most members in a `More`.
-pub const MORE_MAX: usize = 64;
+pub use crate::malformed::Malformed;
+pub use crate::more::{More, member};
+pub use crate::sizes::{FRAME_LEN_MAX, KINDS_MAX, MORE_MAX, NAME_LEN_MAX, RECORDS_LEN_MAX, SPANS_MAX, TEXT_LEN_MAX};
+pub use crate::versions::{VERSION, VERSION_OLDEST, Versions};
 
 /// One message between nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,9 +51,6 @@ pub enum Frame {
     #[cfg(test)]
     Probe(Probe),
 }
-
-/// Members that a later version added, by number; the numbers ascend.
-pub type More = Vec<(u16, Vec<u8>)>;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
@@ -125,7 +105,7 @@ pub struct Span {
     /// Applies where the count of `origin` is at least `after` and less than `upto`.
     pub after: u64,
     pub upto: u64,
-    #[serde(deserialize_with = "changes")]
+    #[serde(deserialize_with = "elements")]
     pub changes: Vec<Changed>,
 }
 
@@ -192,7 +172,7 @@ pub struct Chunk {
 /// The content of a chunk: (kind, id) ascends, kinds compared as bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Records {
-    #[serde(deserialize_with = "records")]
+    #[serde(deserialize_with = "elements")]
     pub records: Vec<WholeRecord>,
 }
 
@@ -286,6 +266,30 @@ pub struct Probe {
     pub more: More,
 }
 
+impl Frame {
+    /// The kind of the frame.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::Beat(_) => Kind::Beat,
+            Self::Spans(_) => Kind::Spans,
+            Self::Pull(_) => Kind::Pull,
+            Self::Whole(_) => Kind::Whole,
+            Self::Fetch(_) => Kind::Fetch,
+            Self::Chunk(_) => Kind::Chunk,
+            Self::Gossip(_) => Kind::Gossip,
+            Self::Leave(_) => Kind::Leave,
+            Self::Busy(_) => Kind::Busy,
+            Self::Counts(_) => Kind::Counts,
+            Self::CountsPull(_) => Kind::CountsPull,
+            Self::Ask(_) => Kind::Ask,
+            Self::Grant(_) => Kind::Grant,
+            #[cfg(test)]
+            Self::Probe(_) => Kind::Probe,
+        }
+    }
+}
+
 impl Span {
     /// At least as many bytes as this takes up in a frame: what rings and frames are filled by.
     pub fn size(&self) -> usize {
@@ -299,11 +303,6 @@ impl WholeRecord {
     pub fn size(&self) -> usize {
         56 + self.kind.len() + self.origin.len() + text_len(&self.text)
     }
-}
-
-/// The member of `more` under `number`.
-pub fn member(more: &More, number: u16) -> Option<&[u8]> {
-    more.iter().find(|(other, _)| *other == number).map(|(_, value)| &value[..])
 }
 
 fn text_len(text: &Option<String>) -> usize {

@@ -1,6 +1,6 @@
 //! What kinds of frames there are: number, name and bounds of each in one place.
 
-use crate::frame::{FRAME_LEN_MAX, Frame};
+use crate::sizes::FRAME_LEN_MAX;
 
 /// The kind of a frame. Numbers are never used again, names are those of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,29 +86,6 @@ impl Kind {
 
     fn fact(self) -> &'static Fact {
         &FACTS[self as usize]
-    }
-}
-
-impl Frame {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Hello(_) => Kind::Hello,
-            Self::Beat(_) => Kind::Beat,
-            Self::Spans(_) => Kind::Spans,
-            Self::Pull(_) => Kind::Pull,
-            Self::Whole(_) => Kind::Whole,
-            Self::Fetch(_) => Kind::Fetch,
-            Self::Chunk(_) => Kind::Chunk,
-            Self::Gossip(_) => Kind::Gossip,
-            Self::Leave(_) => Kind::Leave,
-            Self::Busy(_) => Kind::Busy,
-            Self::Counts(_) => Kind::Counts,
-            Self::CountsPull(_) => Kind::CountsPull,
-            Self::Ask(_) => Kind::Ask,
-            Self::Grant(_) => Kind::Grant,
-            #[cfg(test)]
-            Self::Probe(_) => Kind::Probe,
-        }
     }
 }
 

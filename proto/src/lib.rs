@@ -11,14 +11,19 @@ mod counts;
 pub mod demand;
 pub mod frame;
 pub mod kind;
+mod malformed;
+mod more;
 mod revision;
+mod sizes;
 mod snapshot;
 mod stamp;
 #[cfg(test)]
 mod tests;
 mod vector;
+mod versions;
 
 pub use revision::Revision;
+pub use sizes::ORIGINS_MAX;
 pub use snapshot::{Malformed, Pieces, Record, SNAPSHOT_LEN_MAX, SNAPSHOT_VERSION, Snapshot};
 pub use stamp::Stamp;
-pub use vector::{ORIGINS_MAX, Vector};
+pub use vector::Vector;

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Revision;
+use crate::revision::Revision;
 
 /// The first byte of what this crate writes.
 pub const SNAPSHOT_VERSION: u8 = 1;

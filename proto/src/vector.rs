@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::Revision;
 use crate::bound::{counts, write_counts};
-
-/// Most origins in a vector. A cluster that has seen more writers than this cannot tell where it stands any more: frames
-/// with the vector fail to encode.
-pub const ORIGINS_MAX: usize = 4_096;
+use crate::revision::Revision;
 
 /// For each writer the number of its transactions that are in. With Postgres there is one writer, the database, under
 /// the empty name; in the embedded store each node is one, under its node id.

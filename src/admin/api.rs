@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 
-use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
 use crate::admin::cluster;
 use crate::admin::config::Loader;
 use crate::admin::entities::{Asked, Entities};
 use crate::admin::front::{self, Manners, Service};
+use crate::admin::handles::Handles;
 use crate::admin::info;
 use crate::admin::info::About;
 use crate::admin::limits;

@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::admin::Handles;
 use crate::admin::entities::Asked;
+use crate::admin::handles::Handles;
 use crate::admin::info::uuid_of_node;
 use crate::admin::limits::Mode;
 use crate::admin::query::{encode_offset, link};

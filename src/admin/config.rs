@@ -13,8 +13,8 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tidegate_proto::Revision;
 
-use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
+use crate::admin::handles::Handles;
 use crate::admin::query::{Query, is_on};
 use crate::admin::reply::{self, Reply};
 use crate::entity::declarative::{self, Loaded};

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::KONG_VERSION;
 use crate::VERSION;
-use crate::admin::Handles;
 use crate::admin::config::Loader;
+use crate::admin::handles::Handles;
 use crate::admin::limits;
 use crate::admin::place::{children, foreign_fields, loaded};
 use crate::admin::query::Query;

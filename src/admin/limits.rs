@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin::Handles;
+use crate::admin::handles::Handles;
 use crate::admin::query::Query;
 use crate::admin::reply::{self, Reply};
 use crate::cluster::core::view::{LimitFigures, LimitRow, Member, State, View};

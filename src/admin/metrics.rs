@@ -2,8 +2,8 @@
 
 mod limits;
 mod mesh;
+mod page;
 
-use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
@@ -11,8 +11,9 @@ use http::header::CONTENT_TYPE;
 
 use crate::KONG_VERSION;
 use crate::VERSION;
-use crate::admin::Handles;
+use crate::admin::handles::Handles;
 use crate::admin::info::About;
+use crate::admin::metrics::page::{Page, escaped};
 use crate::admin::reply::{self, Reply};
 
 pub(crate) fn reply(about: &About, handles: &Handles) -> Reply {
@@ -70,21 +71,4 @@ fn revisions(page: &mut Page, handles: &Handles) {
     for (of, revision) in revisions {
         page.sample("tidegate_revision_number", &format!("of=\"{of}\""), revision.number);
     }
-}
-
-pub(crate) struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, what: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {what}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
-        let _ = writeln!(self.0, "{name}{open}{labels}{close} {value}");
-    }
-}
-
-pub(crate) fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

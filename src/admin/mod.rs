@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod entities;
 mod front;
+mod handles;
 mod info;
 mod limits;
 mod metrics;
@@ -33,7 +34,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio_util::sync::CancellationToken;
+
+pub use crate::admin::handles::{Handles, LogLevel};
 
 use crate::admin::api::Api;
 use crate::admin::config::Loader;
@@ -42,14 +44,9 @@ use crate::admin::info::About;
 use crate::admin::server::{Limits, Stop, Surface, listen};
 use crate::admin::status::Status;
 use crate::admin::token::Door;
-use crate::cluster::core::view::Cluster;
-use crate::entity::declare::Plugins;
-use crate::listen::Traffic;
 use crate::listen::access_log::AccessLog;
 use crate::listen::bind::Address;
 use crate::listen::tls::Certificates;
-use crate::snapshot::Live;
-use crate::store::ledger::Ledger;
 
 /// Bytes of a body on the status listener: it takes one word.
 const STATUS_BODY_BYTES: usize = 4096;
@@ -79,29 +76,6 @@ pub struct Options {
     pub hostname: String,
     /// Sentences for the `warnings` member of `GET /`.
     pub warnings: Vec<String>,
-}
-
-/// What the Admin API looks at and acts on.
-#[derive(Clone)]
-pub struct Handles {
-    pub ledger: Arc<Ledger>,
-    pub live: Arc<Live>,
-    pub plugins: Plugins,
-    pub traffic: Arc<Traffic>,
-    /// Who else there is, and what they run.
-    pub cluster: Arc<dyn Cluster>,
-    /// Cancelled when the node is told to leave the cluster: it then drains, says goodbye and ends.
-    pub leave: CancellationToken,
-    /// Cancelled when the node drains, by a signal or by `POST /status/ready`.
-    pub draining: CancellationToken,
-    pub log_level: Arc<dyn LogLevel>,
-}
-
-/// The level of the error log, changeable while running. Names are Kong's: debug info notice warn error crit alert emerg.
-pub trait LogLevel: Send + Sync {
-    fn current(&self) -> String;
-    /// The configured level returns after `hold`.
-    fn set(&self, level: &str, hold: Duration);
 }
 
 /// The running Admin API.

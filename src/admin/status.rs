@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use crate::admin::Handles;
 use crate::admin::body::{Input, Media};
 use crate::admin::cluster;
 use crate::admin::config::Loader;
 use crate::admin::front::{self, Manners, Service};
+use crate::admin::handles::Handles;
 use crate::admin::info;
 use crate::admin::info::About;
 use crate::admin::limits;

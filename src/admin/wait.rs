@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::admin::Handles;
+use crate::admin::handles::Handles;
 use crate::admin::query::Query;
 use crate::admin::reply::{self, REVISION, Reply};
 

@@ -3,9 +3,11 @@
 mod coverage;
 mod engine;
 mod exchange;
+mod exchange_task;
 mod shared;
 pub mod strict;
 mod transfer;
+mod unix_time;
 mod work;
 
 #[cfg(test)]
@@ -91,8 +93,8 @@ pub async fn start(
     let (found, finds) = mpsc::channel(1);
     let (sample, samples) = mpsc::channel(SAMPLES_MAX);
     tokio::spawn({
-        let task = exchange::Task::new(shared.clone(), strict);
-        task.run(exchange::Inputs { events: limit_events, samples, drain: drains }, stop.clone())
+        let task = exchange_task::Task::new(shared.clone(), strict);
+        task.run(exchange_task::Inputs { events: limit_events, samples, drain: drains }, stop.clone())
     });
     let engine = Engine {
         store: me.store,

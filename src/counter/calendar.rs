@@ -5,7 +5,7 @@
 //! so it can stand in a counter's word and in a frame, where a start in seconds would need twice the bits. Plain
 //! arithmetic, since a limit by month asks for it on every request; a date library agrees with it in the tests.
 
-use crate::counter::Period;
+use crate::counter::period::Period;
 
 const DAY_S: u64 = 86_400;
 /// The calendar repeats after 400 years.

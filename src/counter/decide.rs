@@ -4,7 +4,7 @@
 //! has reached the limit the window stays closed here, because an estimate that swings around the limit would let all
 //! nodes in again at the same time; what was refused too much comes back as a `Gate::Fill` with a share per node.
 
-use crate::counter::Gate;
+use crate::counter::view::Gate;
 
 /// Why a hit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

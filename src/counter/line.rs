@@ -21,15 +21,16 @@ use zerocopy::FromBytes;
 use zerocopy::IntoBytes;
 use zerocopy::KnownLayout;
 
-use crate::counter::Gate;
-use crate::counter::Period;
-use crate::counter::Reach;
-use crate::counter::Reading;
-use crate::counter::Remote;
-use crate::counter::Window;
+use crate::counter::ask::Ask;
+use crate::counter::ask::Outcome;
+use crate::counter::calendar::Window;
 use crate::counter::decide::Denial;
 use crate::counter::moment::Moment;
-use crate::counter::terms::Terms;
+use crate::counter::period::Period;
+use crate::counter::period::Reach;
+use crate::counter::view::Gate;
+use crate::counter::view::Reading;
+use crate::counter::view::Remote;
 use crate::counter::word::DIRTY;
 use crate::counter::word::Facts;
 use crate::counter::word::History;
@@ -62,41 +63,6 @@ pub(crate) struct Line {
     next: AtomicU64,
     facts: AtomicU64,
     history: AtomicU64,
-}
-
-/// A hit's question to a line.
-#[derive(Clone, Copy)]
-pub(crate) struct Ask<'a> {
-    pub key: u64,
-    /// That holds `now_ms`.
-    pub window: Window,
-    /// Of the window.
-    pub tag: Tag,
-    pub room: u64,
-    pub reach: Reach,
-    pub now_ms: u64,
-    /// Only what would refuse is marked.
-    pub counts: bool,
-    pub terms: &'a Terms,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
-    /// Before the hit, as it is told.
-    pub usage: u64,
-    pub denial: Option<Denial>,
-    pub unnamed: bool,
-    /// It has to be put on the list of changed counters.
-    pub changed: bool,
-    /// It was counted in the window after the one that was asked about.
-    pub late: bool,
-}
-
-impl Outcome {
-    /// Of a hit without a line.
-    pub(crate) fn untold(usage: u64, denial: Option<Denial>) -> Outcome {
-        Outcome { usage, denial, unnamed: false, changed: false, late: false }
-    }
 }
 
 impl Line {

@@ -10,6 +10,7 @@
 //! A counter stands for a subject and a period, and lives on from window to window. A counter per window lost: what is
 //! known of the last window is how the next one is forecast, and every window would begin with a search for a place.
 
+mod ask;
 mod block;
 mod calendar;
 mod cells;
@@ -17,9 +18,12 @@ mod changes;
 mod decide;
 mod hit;
 mod index;
+mod keys;
+mod limit;
 mod line;
 mod moment;
 mod names;
+mod period;
 mod sip;
 mod sketch;
 pub mod strict;
@@ -34,10 +38,13 @@ use std::hash::Hasher;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 pub use crate::counter::calendar::Window;
+pub use crate::counter::limit::Limit;
+pub use crate::counter::limit::Verdict;
+pub use crate::counter::period::Period;
+pub use crate::counter::period::Reach;
 pub use crate::counter::view::Cursor;
 pub use crate::counter::view::Drained;
 pub use crate::counter::view::Figures;
@@ -47,57 +54,9 @@ pub use crate::counter::view::Name;
 pub use crate::counter::view::Reading;
 pub use crate::counter::view::Remote;
 
-use crate::counter::cells::Cells;
-use crate::counter::changes::Changes;
+use crate::counter::hit::Estimated;
 use crate::counter::line::Line;
-use crate::counter::sketch::Sketch;
 use crate::counter::strict::Strict;
-use crate::counter::table::Table;
-use crate::counter::terms::Terms;
-use crate::counter::word::COUNT_MAX;
-
-/// Keeps the counters of a subject's periods apart.
-const APART: [u64; 6] = [
-    0x9e37_79b9_7f4a_7c15,
-    0xbf58_476d_1ce4_e5b9,
-    0x94d0_49bb_1331_11eb,
-    0xd6e8_feb8_6659_fd93,
-    0xa076_1d64_78bd_642f,
-    0xe703_7ed1_a0b4_28db,
-];
-
-/// Entries of the list of changed counters; of a smaller table, as many as it has.
-const CHANGES: usize = 1 << 16;
-
-/// A span of Kong's: a window starts at its calendar start in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Period {
-    Second,
-    Minute,
-    Hour,
-    Day,
-    Month,
-    Year,
-}
-
-/// One limit of a subject.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    pub period: Period,
-    /// Fractions are allowed, as Kong allows them.
-    pub limit: f64,
-}
-
-/// Whose counts decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reach {
-    /// This node's own count.
-    Local,
-    /// The counts of all nodes, and the forecast of what is not known yet.
-    Cluster,
-    /// The rights this node holds; never above the limit in the whole cluster.
-    Strict,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -107,27 +66,10 @@ pub struct Options {
     pub key: [u8; 16],
 }
 
-/// What one hit found, per limit in the order given.
-#[derive(Clone, Debug, Default)]
-pub struct Verdict {
-    pub admitted: bool,
-    /// Usage before this hit, per limit, as far as this node knows. It never falls within a window; once a refusal was
-    /// told in a window it stays at the limit or above.
-    pub usage: SmallVec<[u64; 6]>,
-    /// Cluster time of the decision, Unix ms; at least the start of the window that was counted in.
-    pub at_ms: u64,
-    /// Somebody should call `name`.
-    pub unnamed: bool,
-}
-
 /// All counters of a node. Shared by the workers.
 pub struct Counters {
     key: [u8; 16],
-    table: Table,
-    terms: Terms,
-    changes: Changes,
-    sketch: Sketch,
-    cells: Cells,
+    estimated: Estimated,
     strict: Strict,
 }
 
@@ -135,11 +77,7 @@ impl Counters {
     pub fn new(options: Options) -> Self {
         Counters {
             key: options.key,
-            table: Table::new(options.capacity),
-            terms: Terms::default(),
-            changes: Changes::new(options.capacity.min(CHANGES)),
-            sketch: Sketch::default(),
-            cells: Cells::default(),
+            estimated: Estimated::new(options.capacity),
             strict: Strict::new(options.capacity / 4),
         }
     }
@@ -153,13 +91,12 @@ impl Counters {
 
     /// The counter of a subject and period, here and between nodes. Different subjects have different keys.
     pub fn key(subject: u64, period: Period) -> u64 {
-        // 0 marks what is free; two subjects in 2^64 share a counter for it.
-        (subject ^ APART[period as usize]).max(1)
+        keys::key_of(subject, period)
     }
 
     /// The other way.
     pub fn subject_of(key: u64, period: Period) -> u64 {
-        key ^ APART[period as usize]
+        keys::subject_of(key, period)
     }
 
     /// Admits when every limit has room and then counts in all of them; else counts in none. A period stands at most once
@@ -171,7 +108,7 @@ impl Counters {
     pub fn hit(&self, subject: u64, reach: Reach, limits: &[Limit], unix_ms: u64) -> Verdict {
         match reach {
             Reach::Strict => self.strict.hit(subject, limits, unix_ms),
-            Reach::Local | Reach::Cluster => hit::run(self, subject, reach, limits, unix_ms),
+            Reach::Local | Reach::Cluster => self.estimated.hit(subject, reach, limits, unix_ms),
         }
     }
 
@@ -181,90 +118,90 @@ impl Counters {
         let name = name();
         for limit in limits {
             let key = Self::key(subject, limit.period);
-            let named = self.find(key).and_then(|handle| self.table.with(handle, Line::set_named));
+            let named = self.find(key).and_then(|handle| self.estimated.table.with(handle, Line::set_named));
             if named.is_some() {
-                self.table.names.add(key, &name);
+                self.estimated.table.names.add(key, &name);
             }
         }
     }
 
     /// The name that was kept for a counter.
     pub fn name_of(&self, key: u64) -> Option<Name> {
-        self.table.names.of(key)
+        self.estimated.table.names.of(key)
     }
 
     /// Counters of reach cluster hit since they were last drained, at most `max`; read them after this call.
     pub fn drain(&self, into: &mut Vec<Handle>, max: usize) -> Drained {
-        Drained { lost: self.changes.drain(max, |line| into.extend(self.table.take(line))) }
+        Drained { lost: self.estimated.changes.drain(max, |line| into.extend(self.estimated.table.take(line))) }
     }
 
     /// `None`: the counter is gone. `now_ms` is cluster time.
     pub fn read(&self, handle: Handle, now_ms: u64) -> Option<Reading> {
-        self.table.with(handle, |line| line.read(now_ms))
+        self.estimated.table.with(handle, |line| line.read(now_ms))
     }
 
     pub fn find(&self, key: u64) -> Option<Handle> {
-        self.table.find(key).map(|(line, _)| Handle { line, key })
+        self.estimated.table.find(key).map(|(line, _)| Handle { line, key })
     }
 
     /// A counter for a key that only peers counted so far, of reach cluster. `None`: there is no place.
     pub fn open(&self, key: u64, period: Period, room: u64, now_ms: u64) -> Option<Handle> {
         let window = Window::at(period, now_ms / 1000);
-        let (line, _) = self.table.obtain(key, (window, room, Reach::Cluster), now_ms)?;
+        let (line, _) = self.estimated.table.obtain(key, (window, room, Reach::Cluster), now_ms)?;
         Some(Handle { line, key })
     }
 
     /// `false`, and nothing is changed: the counter is gone, the window has not begun, or something was published for a
     /// later one.
     pub fn publish(&self, handle: Handle, remote: &Remote, now_ms: u64) -> bool {
-        self.table.with(handle, |line| line.publish(remote, now_ms)).unwrap_or(false)
+        self.estimated.table.with(handle, |line| line.publish(remote, now_ms)).unwrap_or(false)
     }
 
     /// All counters, in parts of about `lines_max`; none: the round is complete, and the next call begins anew.
     pub fn scan(&self, cursor: &mut Cursor, lines_max: usize) -> impl Iterator<Item = Handle> + use<> {
-        self.table.scan(cursor, lines_max).into_iter()
+        self.estimated.table.scan(cursor, lines_max).into_iter()
     }
 
     /// Frees counters whose window ended more than its grace ago: 10 s, or its length up to 60 s.
     pub fn expire(&self, cursor: &mut Cursor, now_ms: u64, lines_max: usize) {
-        self.table.expire(cursor, now_ms, lines_max);
+        self.estimated.table.expire(cursor, now_ms, lines_max);
     }
 
     /// Cluster time is Unix time plus this.
     pub fn set_offset_ms(&self, offset_ms: i64) {
-        self.terms.set_offset_ms(offset_ms);
+        self.estimated.terms.set_offset_ms(offset_ms);
         self.strict.set_offset_ms(offset_ms);
     }
 
     /// How many nodes share the limits, this one included; until when, in cluster ms, windows that began before
     /// `boot_ms` are held to a share, because peers may know more about them.
     pub fn set_peers(&self, nodes: u32, guard_until_ms: u64, boot_ms: u64) {
-        self.terms.set_peers(nodes, guard_until_ms, boot_ms);
+        self.estimated.terms.set_peers(nodes, guard_until_ms, boot_ms);
     }
 
     /// What to call, once, when a counter is hit after `doze`. The first call counts.
     pub fn on_rouse(&self, rouse: Arc<dyn Fn() + Send + Sync>) {
         self.strict.on_rouse(rouse.clone());
-        self.changes.on_rouse(rouse);
+        self.estimated.changes.on_rouse(rouse);
     }
 
     /// Arms the call of `on_rouse`. `false`: there is something to drain, so do not sleep.
     pub fn doze(&self) -> bool {
-        self.changes.doze() && self.strict.doze()
+        self.estimated.changes.doze() && self.strict.doze()
     }
 
     pub fn figures(&self) -> Figures {
         let strict = self.strict.figures();
         Figures {
-            admitted: self.cells.sum(|sums| &sums.admitted) + strict.admitted,
-            refused: self.cells.sum(|sums| &sums.refused) + strict.refused,
-            forecast_refused: self.cells.sum(|sums| &sums.forecast_refused),
+            admitted: self.estimated.cells.sum(|sums| &sums.admitted) + strict.admitted,
+            refused: self.estimated.cells.sum(|sums| &sums.refused) + strict.refused,
+            forecast_refused: self.estimated.cells.sum(|sums| &sums.forecast_refused),
             strict_refused: strict.refused,
-            sketched: self.cells.sum(|sums| &sums.sketched),
-            evicted: self.table.evicted(),
-            lines: self.table.len() as u64 + strict.lines,
-            capacity: self.table.capacity() as u64,
-            names: self.table.names.len() as u64,
+            sketched: self.estimated.cells.sum(|sums| &sums.sketched),
+            evicted: self.estimated.table.evicted(),
+            lines: self.estimated.table.len() as u64 + strict.lines,
+            capacity: self.estimated.table.capacity() as u64,
+            names: self.estimated.table.names.len() as u64,
         }
     }
 
@@ -295,48 +232,6 @@ impl Default for Options {
 impl std::fmt::Debug for Counters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Counters").field("figures", &self.figures()).finish_non_exhaustive()
-    }
-}
-
-impl Limit {
-    /// How many requests have room. Kong: `limit - usage` must be above zero, so a limit of 0.5 admits one, and 1.5 two.
-    pub fn room(&self) -> u64 {
-        (self.limit.ceil() as u64).min(COUNT_MAX)
-    }
-}
-
-impl Period {
-    pub const ALL: [Period; 6] =
-        [Period::Second, Period::Minute, Period::Hour, Period::Day, Period::Month, Period::Year];
-
-    /// Length in seconds by which `RateLimit-Reset` is computed: 1, 60, 3600, 86400, 2592000, 31536000.
-    pub fn length_s(self) -> u64 {
-        match self {
-            Period::Second => 1,
-            Period::Minute => 60,
-            Period::Hour => 3_600,
-            Period::Day => 86_400,
-            Period::Month => 2_592_000,
-            Period::Year => 31_536_000,
-        }
-    }
-
-    /// How long a counter is kept after its window ended: for hits and peers that are late, and for the rate at which
-    /// the next window begins.
-    pub fn grace_s(self) -> u64 {
-        self.length_s().clamp(10, 60)
-    }
-
-    /// `second`, as config members have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Period::Second => "second",
-            Period::Minute => "minute",
-            Period::Hour => "hour",
-            Period::Day => "day",
-            Period::Month => "month",
-            Period::Year => "year",
-        }
     }
 }
 

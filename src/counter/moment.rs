@@ -1,13 +1,13 @@
 //! The words of a counter at one moment, and what they mean for a hit.
 
-use crate::counter::Period;
-use crate::counter::Reach;
-use crate::counter::Window;
+use crate::counter::ask::Ask;
+use crate::counter::calendar::Window;
 use crate::counter::decide::Case;
 use crate::counter::decide::Denial;
 use crate::counter::decide::blind_cap;
 use crate::counter::decide::cold_start_cap;
-use crate::counter::line::Ask;
+use crate::counter::period::Period;
+use crate::counter::period::Reach;
 use crate::counter::word::Facts;
 use crate::counter::word::Pace;
 use crate::counter::word::Tag;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use crate::counter::Name;
+use crate::counter::view::Name;
 
 const NAMES_MAX: usize = 4_096;
 

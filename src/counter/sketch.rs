@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::counter::Window;
+use crate::counter::calendar::Window;
 
 const ROWS: usize = 4;
 const CELLS: usize = 1 << 16;
@@ -49,7 +49,7 @@ impl Sketch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counter::Period;
+    use crate::counter::period::Period;
 
     fn key(number: u64) -> u64 {
         (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)

@@ -25,17 +25,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::counter::Cursor;
-use crate::counter::Handle;
-use crate::counter::Reach;
-use crate::counter::Window;
 use crate::counter::block::BLOCK;
 use crate::counter::block::block;
+use crate::counter::calendar::Window;
 use crate::counter::index::Index;
 use crate::counter::index::LINES_MAX;
 use crate::counter::line::Line;
 use crate::counter::names::Names;
+use crate::counter::period::Reach;
 use crate::counter::vacancy::Vacancy;
+use crate::counter::view::Cursor;
+use crate::counter::view::Handle;
 
 const SHARDS_MAX: usize = 64;
 /// A shard is worth having from this many counters on.

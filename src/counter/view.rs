@@ -4,8 +4,8 @@
 
 use uuid::Uuid;
 
-use crate::counter::Reach;
-use crate::counter::Window;
+use crate::counter::calendar::Window;
+use crate::counter::period::Reach;
 
 /// Whom a counter is about, for people to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

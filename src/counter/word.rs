@@ -5,9 +5,9 @@
 //! nothing lives to see: a counter is freed a minute after its window. Full numbers would need a word of their own, and
 //! then a count and its window could be read apart.
 
-use crate::counter::Gate;
-use crate::counter::Period;
-use crate::counter::Reach;
+use crate::counter::period::Period;
+use crate::counter::period::Reach;
+use crate::counter::view::Gate;
 
 /// Largest count, and largest limit: a billion per second for 18 minutes.
 pub(crate) const COUNT_MAX: u64 = (1 << 40) - 1;

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::http1::chunked::{Chunk, ChunkReader};
 use crate::http1::framing::Framing;
 use crate::http1::spelling::Spelling;
-use crate::http1::{FIELDS_MAX, request};
+use crate::http1::{FIELDS_MAX, field_lines};
 
 /// Segments that are decoded ahead of those that were consumed; more wait in the buffer.
 pub const SEGMENTS: usize = 16;
@@ -198,7 +198,7 @@ impl BodyDecoder {
         };
         let (mut map, mut spelling) = (HeaderMap::new(), Spelling::default());
         let text = bytes::Bytes::copy_from_slice(&lines);
-        request::read_fields(&lines, text, parsed, &mut map, &mut spelling)?;
+        field_lines::read_fields(&lines, text, parsed, &mut map, &mut spelling)?;
         for name in NO_TRAILERS {
             map.remove(name);
         }

@@ -8,6 +8,7 @@ pub mod added;
 pub mod body;
 pub mod chunked;
 pub mod edits;
+mod field_lines;
 pub mod fields;
 pub mod framing;
 pub mod name;

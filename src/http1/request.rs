@@ -6,16 +6,14 @@ use http::{Method, Version};
 use httparse::Status;
 use memchr::{memchr, memchr_iter};
 
+use crate::http1::field_lines::{empty, malformed, read_fields};
 use crate::http1::room::{Room, range};
 use crate::http1::spelling::Spelling;
 use crate::http1::target::Target;
-use crate::http1::{FIELDS_MAX, HeadLimits, InvalidHead, Parsed, is_token, response};
+use crate::http1::{FIELDS_MAX, HeadLimits, InvalidHead, Parsed, is_token};
 
 /// Field lines that are parsed at first; a head with more is parsed once again, with room for `FIELDS_MAX`.
 const USUAL_FIELDS: usize = 64;
-
-/// Header fields whose memory a head keeps from one message to the next.
-const KEPT_FIELDS: usize = 64;
 
 /// The head of a request as the client sent it. One value serves one request after the other: moving heads costs more
 /// than parsing them.
@@ -233,42 +231,4 @@ impl<'a> RequestLine<'a> {
 
 fn field_bytes(field: &httparse::Header<'_>) -> usize {
     field.name.len() + field.value.len() + ": \r\n".len()
-}
-
-/// Copies parsed field lines into a map. `None`: the `http` crate refuses one that the parser let through.
-pub(crate) fn read_fields(
-    bytes: &[u8],
-    text: Bytes,
-    lines: &[httparse::Header<'_>],
-    map: &mut HeaderMap,
-    spelling: &mut Spelling,
-) -> Option<()> {
-    map.clear();
-    spelling.clear();
-    for line in lines {
-        response::read_field(bytes, &text, line, map, spelling)?;
-    }
-    spelling.set_text(text);
-    Some(())
-}
-
-/// Removes all fields, and the memory too where one message needed much.
-pub(crate) fn empty(map: &mut HeaderMap) {
-    if map.capacity() > KEPT_FIELDS {
-        *map = HeaderMap::new();
-    } else {
-        map.clear();
-    }
-}
-
-pub(crate) fn malformed(error: httparse::Error) -> InvalidHead {
-    InvalidHead::Malformed(match error {
-        httparse::Error::HeaderName => "invalid field name",
-        httparse::Error::HeaderValue => "invalid field value",
-        httparse::Error::NewLine => "invalid line end",
-        httparse::Error::Status => "invalid status",
-        httparse::Error::Token => "invalid token",
-        httparse::Error::TooManyHeaders => "too many fields",
-        httparse::Error::Version => "invalid HTTP version",
-    })
 }

@@ -1,12 +1,11 @@
 //! Heads of responses: from bytes to typed values.
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use http::{StatusCode, Version};
-use httparse::{Header, Status};
+use httparse::Status;
 
-use crate::http1::name::mark;
-use crate::http1::request::{empty, malformed, read_fields};
+use crate::http1::field_lines::{empty, malformed, read_fields};
 use crate::http1::room::{Room, range};
 use crate::http1::spelling::Spelling;
 use crate::http1::{FIELDS_MAX, InvalidHead, Parsed};
@@ -75,20 +74,4 @@ impl ResponseHead {
         self.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         Parsed::Head(length)
     }
-}
-
-/// Copies one field line into a map, with its spelling. `None`: the `http` crate refuses it.
-pub(crate) fn read_field(
-    bytes: &[u8],
-    text: &Bytes,
-    line: &Header<'_>,
-    map: &mut HeaderMap,
-    spelling: &mut Spelling,
-) -> Option<()> {
-    let name = line.name.as_bytes();
-    spelling.push(range(bytes, name).start, name.len(), mark(name))?;
-    let name = HeaderName::from_bytes(name).ok()?;
-    let value = HeaderValue::from_maybe_shared(text.slice(range(bytes, line.value))).ok()?;
-    map.try_append(name, value).ok()?;
-    Some(())
 }

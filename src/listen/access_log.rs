@@ -5,21 +5,20 @@
 //! wait, would let a slow disk slow the proxy.
 
 mod format;
+mod line;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use bytes::Bytes;
-use http::{HeaderValue, Method, Version};
+use std::time::{Duration, Instant};
 
 use crate::listen::access_log::format::Formatter;
+
+pub use crate::listen::access_log::line::Line;
 
 /// Lines of a log of clients' requests that wait for the writer; what comes on top is dropped. Their memory, 2.3 MB, is there
 /// from the beginning.
@@ -38,23 +37,6 @@ pub enum Target {
     Stdout,
     Stderr,
     File(PathBuf),
-}
-
-/// One exchange, as the line needs it. Cheap to make: reference-counted parts, formatted by the writer thread.
-#[derive(Debug)]
-pub struct Line {
-    pub remote: IpAddr,
-    pub at: SystemTime,
-    pub method: Method,
-    /// Path and query as sent.
-    pub target: Bytes,
-    pub version: Version,
-    pub status: u16,
-    pub body_bytes: u64,
-    pub referer: Option<HeaderValue>,
-    pub user_agent: Option<HeaderValue>,
-    /// 32 lower-case hexadecimal characters.
-    pub request_id: [u8; 32],
 }
 
 /// A handle that any number of threads write through. The thread ends, with the queue written, when the last is gone.
@@ -255,6 +237,8 @@ fn append_to(path: &Path) -> io::Result<File> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use http::{Method, Version};
+    use std::time::SystemTime;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -100,7 +100,7 @@ impl ResolvesServerCert for Certificates {
 
 /// Parses a certificate with its chain and its key, both as PEM.
 pub fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
-    pem::certified_key(pem::certificates(cert)?, pem::private_key(key)?)
+    pem::parse_pair(cert, key)
 }
 
 /// Kong: exact, then the first label as `*`, then the last label as `*`, then `*`.

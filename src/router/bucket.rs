@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use crate::router::Rules;
 use crate::router::list::List;
 use crate::router::matcher::Matcher;
+use crate::router::order::Rules;
 use crate::router::prefix_hash::Hashes;
 use crate::router::prefix_hash::hash;
 use crate::router::sharded::Sharded;

@@ -6,9 +6,6 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::entity::path;
-use crate::router::Match;
-use crate::router::Rule;
-use crate::router::Uncompiled;
 use crate::router::header::Condition;
 use crate::router::host::Host;
 use crate::router::host::Name;
@@ -16,6 +13,9 @@ use crate::router::literal::leading_literal;
 use crate::router::priority::PathWeight;
 use crate::router::priority::Priority;
 use crate::router::priority::Weights;
+use crate::router::rule::Match;
+use crate::router::rule::Rule;
+use crate::router::rule::Uncompiled;
 
 /// Kong derives the ids of a split route's matchers in this namespace.
 const SPLIT: Uuid = Uuid::from_u128(0x7f145bf9_0dce_4f91_98eb_debbce4b9f6b);

@@ -8,15 +8,15 @@ use hashbrown::HashTable;
 use hashbrown::hash_map::Entry;
 
 use crate::pace;
-use crate::router::Query;
-use crate::router::Rules;
 use crate::router::compiled::Compiled;
 use crate::router::header;
 use crate::router::host::Name;
 use crate::router::matcher::Checks;
 use crate::router::matcher::Matcher;
-use crate::router::order;
+use crate::router::order::Rules;
+use crate::router::order::order;
 use crate::router::prefix_hash::hash;
+use crate::router::rule::Query;
 use crate::router::text::Text;
 
 /// A list longer than this is parted.

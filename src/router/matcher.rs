@@ -2,7 +2,6 @@
 
 use crate::router::compiled::Compiled;
 use crate::router::compiled::Group;
-use crate::router::number;
 
 /// Conditions that are to be checked on the rule itself.
 #[derive(Clone, Copy, Debug)]
@@ -113,4 +112,10 @@ fn only_prefix(group: &Group) -> Option<usize> {
         [at] if !group.regex => Some(at),
         _ => None,
     }
+}
+
+/// Positions fit 32 bits: a router of 4 billion matchers would not fit memory.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+pub(crate) fn number(position: usize) -> u32 {
+    position as u32
 }

@@ -23,11 +23,13 @@ mod matcher;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod measure;
+mod order;
 mod prefix_hash;
 mod priority;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod reference;
+mod rule;
 mod sharded;
 pub(crate) mod slots;
 #[cfg(test)]
@@ -35,12 +37,9 @@ pub(crate) mod slots;
 mod tests;
 mod text;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use regex::bytes::Captures;
-use uuid::Uuid;
 
 use crate::pace;
 use crate::router::bucket::Bucket;
@@ -53,58 +52,19 @@ use crate::router::domains::Domains;
 use crate::router::host::Name;
 use crate::router::matcher::Checks;
 use crate::router::matcher::Matcher;
+use crate::router::matcher::number;
+use crate::router::order::Rules;
+use crate::router::order::order;
 use crate::router::prefix_hash::Hashes;
-use crate::router::slots::Slots;
+
+pub use crate::router::rule::Match;
+pub use crate::router::rule::Query;
+pub use crate::router::rule::Rule;
+pub use crate::router::rule::Uncompiled;
 
 /// A group of paths and a set of hosts that together give more places than this is found by its hosts alone, and its
 /// paths are then tried one by one. Tests have it low, so that random routes come to both sides of it.
 const PLACES: usize = if cfg!(test) { 3 } else { 1024 };
-
-/// What a route matches on, as its entity says. Empty lists take no part.
-#[derive(Clone, Debug, Default)]
-pub struct Rule {
-    pub id: Uuid,
-    pub methods: Vec<String>,
-    pub hosts: Vec<String>,
-    /// Prefixes, or regexes beginning with `~`.
-    pub paths: Vec<String>,
-    pub headers: Vec<(String, Vec<String>)>,
-    pub snis: Vec<String>,
-    pub regex_priority: i64,
-}
-
-/// A request as the router sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    pub method: &'a str,
-    /// The Host header as sent, port included; empty when absent.
-    pub host: &'a str,
-    /// Normalised by `entity::path::normalise`.
-    pub path: &'a [u8],
-    pub headers: &'a HeaderMap,
-    /// `None`: the connection is not TLS, and `snis` take no part. TLS without a server name: `Some("")`.
-    pub sni: Option<&'a str>,
-    /// The listening port, after `port_maps`; counts where the Host header has none.
-    pub port: u16,
-}
-
-/// The best match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// Position of the rule in what the router was made of.
-    pub rule: usize,
-    /// Bytes of `Query::path` that the route's path matched, to be stripped from its start; 0 when the route has no path.
-    pub matched_len: usize,
-    /// Position (in `Rule::paths`) of the path that matched.
-    pub path: Option<usize>,
-}
-
-/// A rule that could not be compiled; the others work.
-#[derive(Clone, Debug)]
-pub struct Uncompiled {
-    pub id: Uuid,
-    pub why: String,
-}
 
 /// Immutable once built; a copy is cheap.
 #[derive(Clone, Debug, Default)]
@@ -112,9 +72,6 @@ pub struct Router {
     rules: Rules,
     domains: Domains,
 }
-
-/// Rules by position.
-type Rules = Slots<Arc<Compiled>>;
 
 /// A search under way.
 struct Search<'r, 'q> {
@@ -279,15 +236,6 @@ impl Search<'_, '_> {
     }
 }
 
-/// Which is tried first: the greater.
-fn order(rules: &Rules, a: &Matcher, b: &Matcher) -> Ordering {
-    let exact = |matcher: &Matcher| {
-        let group = rules.at(matcher.slot as usize)?.groups.get(matcher.group as usize)?;
-        Some((group.priority, group.id))
-    };
-    a.weight.cmp(&b.weight).then_with(|| exact(a).cmp(&exact(b)))
-}
-
 /// The ways to a group: each host of its rule with each of its paths.
 fn ways<'c>(compiled: &'c Compiled, group: &'c Group) -> impl Iterator<Item = (Option<&'c Name>, &'c [u8])> {
     let by_path =
@@ -300,10 +248,4 @@ fn ways<'c>(compiled: &'c Compiled, group: &'c Group) -> impl Iterator<Item = (O
     let hostless = compiled.hosts.is_empty().then_some(None);
     let names = compiled.hosts.iter().map(|host| Some(&host.name)).chain(hostless);
     names.flat_map(move |name| prefixes().map(move |prefix| (name, prefix)))
-}
-
-/// Positions fit 32 bits: a router of 4 billion matchers would not fit memory.
-#[expect(clippy::cast_possible_truncation, reason = "see above")]
-fn number(position: usize) -> u32 {
-    position as u32
 }

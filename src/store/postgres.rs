@@ -10,11 +10,15 @@ mod fault;
 mod hints;
 mod marks;
 mod migrate;
+mod options;
 mod read;
+mod rows;
+mod schema;
 mod write;
 
-pub use connect::Options;
-pub use migrate::{Status, bootstrap, status, up};
+pub use migrate::{bootstrap, status, up};
+pub use options::Options;
+pub use schema::Status;
 
 use std::sync::Arc;
 
@@ -22,15 +26,11 @@ use futures_util::future::BoxFuture;
 use tidegate_proto::Revision;
 use uuid::Uuid;
 
-use crate::entity::{Change, Entity, Kind};
 use crate::store::postgres::connect::{Connector, Lane};
 use crate::store::postgres::fault::Fault;
 use crate::store::postgres::hints::Hints;
 use crate::store::postgres::write::{Begun, Writing};
 use crate::store::{Contents, Missed, Store, StoreError, Transaction};
-
-/// Changes that the log keeps. Whoever lacks more takes everything.
-pub const LOG_MAX: i64 = 100_000;
 
 /// The store in a PostgreSQL database.
 pub struct Postgres {
@@ -102,23 +102,4 @@ impl Store for Postgres {
     fn name(&self) -> &'static str {
         "postgres"
     }
-}
-
-/// An entity from its row. `jsonb` forgets the order of members: it is the declaration's again here.
-/// `None` for what is no kind, and for a document that is none.
-fn entity(kind: &str, text: &str) -> Option<Arc<Entity>> {
-    let kind = Kind::of_name(kind)?;
-    let mut doc = serde_json::from_str::<crate::entity::Doc>(text).ok()?;
-    let declared = kind.fields.iter().filter_map(|field| doc.shift_remove_entry(field.name)).collect::<Vec<_>>();
-    let ordered = declared.into_iter().chain(doc).collect();
-    Entity::from_doc(kind, &ordered).map(Arc::new)
-}
-
-/// A change from its row.
-fn change(kind: &str, id: Uuid, text: Option<&str>) -> Option<Change> {
-    let entity = match text {
-        Some(text) => Some(entity(kind, text)?),
-        None => None,
-    };
-    Some(Change { kind: Kind::of_name(kind)?, id, entity })
 }

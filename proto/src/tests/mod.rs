@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use crate::Revision;
 use crate::Vector;
+use crate::codec::Decoded;
 use crate::frame::*;
 
 fn more() -> More {

@@ -3,7 +3,7 @@
 //! No label names a subject: a flood of them would make as many series. The fullest are at `GET /cluster/limits`.
 
 use crate::admin::limits::Mode;
-use crate::admin::metrics::Page;
+use crate::admin::metrics::page::Page;
 use crate::cluster::core::rights::Standing;
 use crate::cluster::core::view::LimitFigures;
 

@@ -5,7 +5,8 @@
 use tidegate_proto::Revision;
 
 use crate::admin::limits::Mode;
-use crate::admin::metrics::{Page, escaped, limits};
+use crate::admin::metrics::limits;
+use crate::admin::metrics::page::{Page, escaped};
 use crate::cluster::core::view::{Cluster, Figures, Member, State, View};
 
 const STATES: [State; 4] = [State::Alive, State::Suspect, State::Dead, State::Left];

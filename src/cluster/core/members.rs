@@ -14,15 +14,12 @@ mod tests;
 use tidegate_proto::Vector;
 use tidegate_proto::frame::{Beat, Hello};
 
+pub use crate::cluster::core::members::roster::{DEAD_MS, MEMBERS_MAX, SUSPECT_MS};
+
 use crate::cluster::core::members::roster::{Known, Link, Roster};
 use crate::cluster::core::rights::{PROMISE, Promise};
 use crate::cluster::core::view::{Member, State, View};
 
-/// Silence after which a member is suspect, and dead.
-pub const SUSPECT_MS: u64 = 3_000;
-pub const DEAD_MS: u64 = 8_000;
-/// Members at most, this node not counted. A further one is let in only in the place of a dead one.
-pub const MEMBERS_MAX: usize = 1_000;
 /// The member of `Beat::more` by which a node asks a near neighbour to pass on to it what it learns; no content. It
 /// makes up for a push that was lost on a long way.
 pub const NEIGHBOUR: u16 = 0;

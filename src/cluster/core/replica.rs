@@ -36,16 +36,13 @@ const GRACE_MS: u64 = 25;
 const WATCHDOG_MS: u64 = 2_000;
 /// The same for the transfer of a whole, whose own progress is watched by who does it.
 const FETCH_MS: u64 = 60_000;
-/// A beat that differs from us for so long is asked about even if its revision is smaller than ours.
-const DIFFERS_MS: u64 = 1_500;
 /// A longer span is not pushed: peers learn of it from the next beat, and pull.
 const PUSH_LEN_MAX: usize = 1 << 20;
 /// A longer span is not passed on.
 const RELAY_LEN_MAX: usize = 64 << 10;
 /// A longer span cannot be sent at all, with room for the frame's vector; who lacks it takes the whole.
 const SPAN_LEN_MAX: usize = FRAME_LEN_MAX - (1 << 20);
-/// Pulls of one peer that are answered within a second, and when it may ask again.
-const PULLS_MAX: u32 = 50;
+/// When a peer that pulled too often may ask again.
 const PULLS_PAUSE_MS: u32 = 500;
 /// Answers in a row that hold nothing of what the peer claims to have.
 const STRIKES_MAX: u32 = 3;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidegate_proto::Vector;
 use tidegate_proto::frame::{Beat, Frame, Hello, Leave, Span, member};
@@ -21,6 +21,7 @@ use crate::cluster::core::rights::{PROMISE, Promise};
 use crate::cluster::core::view::Cluster;
 use crate::cluster::driver::shared::Shared;
 use crate::cluster::driver::transfer::{Collected, Outcome, Partial, collect};
+use crate::cluster::driver::unix_time::unix_ms;
 use crate::cluster::driver::work::{Done, Order, Work};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::seeds::{Seeds, look_up, peers_alive};
@@ -426,10 +427,4 @@ impl Transfers {
 
 fn now_ms(now: Duration) -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The wall clock.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now_ms(since)
 }

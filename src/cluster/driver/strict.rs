@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::core::rights::{Input, Kept, Me, Now, Output, Registry, Rights, Standing};
-use crate::cluster::driver::engine::unix_ms;
+use crate::cluster::driver::unix_time::unix_ms;
 use crate::counter::Counters;
 
 /// How often a node without a mesh looks whether something is to be done.

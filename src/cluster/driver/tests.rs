@@ -15,7 +15,7 @@ use tidegate_proto::frame::{Changed, Hello, Span, VERSION, VERSION_OLDEST, Whole
 
 use super::*;
 use crate::cluster::core::view::State;
-use crate::cluster::driver::engine::unix_ms;
+use crate::cluster::driver::unix_time::unix_ms;
 use crate::cluster::transport::Identity;
 use crate::counter::{self, Limit, Period, Reach};
 

@@ -12,14 +12,13 @@ use tidegate_proto::close::Close;
 use tidegate_proto::frame::{Frame, Hello, VERSION};
 use tidegate_proto::kind::Kind;
 
-use crate::cluster::transport::Event;
 use crate::cluster::transport::connections::Link;
 use crate::cluster::transport::framing;
 use crate::cluster::transport::framing::Failure;
 use crate::cluster::transport::hub::Hub;
-use crate::cluster::transport::hub::refuse;
 use crate::cluster::transport::identity::Name;
 use crate::cluster::transport::identity::name_of;
+use crate::cluster::transport::reports::Event;
 
 /// The first stream goes before all others.
 const CONTROL_PRIORITY: i32 = 10;
@@ -64,6 +63,12 @@ pub async fn answer(hub: &Hub, connection: &Connection) -> Greeted {
 pub fn peer_name(connection: &Connection) -> Option<Name> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     name_of(chain.first()?)
+}
+
+/// Closes a connection that does not become one of the mesh. Gives the reason to count, none for an empty word.
+pub fn refuse(connection: &Connection, close: Close, why: &'static str) -> Option<&'static str> {
+    connection.close(close.code().into(), close.name().as_bytes());
+    (!why.is_empty()).then_some(why)
 }
 
 /// A word for a handshake that failed.

@@ -6,7 +6,7 @@
 //! as the only way: they need a place to be kept and somebody who renews them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::hkdf;
@@ -23,14 +23,21 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::cluster::transport::Identity;
-
 /// PKCS#8 version 1 of an Ed25519 key, up to the 32 bytes of its seed (RFC 8410).
 const ED25519_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 const SALT: &[u8] = b"tidegate cluster 1";
 const SCHEME: &str = "tidegate://";
 /// Longest PEM file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
+
+/// How this node proves that it belongs.
+#[derive(Clone)]
+pub enum Identity {
+    /// Everything derives from the secret; the previous one is accepted too.
+    Secret { secret: String, previous: Option<String> },
+    /// PEM files, read again when they change.
+    Files { cert: PathBuf, key: PathBuf, authority: PathBuf },
+}
 
 /// Everything that TLS and the endpoint need to know about this node and its cluster.
 #[derive(Debug)]

@@ -14,13 +14,13 @@ use tidegate_proto::kind::Kind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::cluster::transport::Event;
 use crate::cluster::transport::carriers::Carrier;
 use crate::cluster::transport::carriers::carrier;
 use crate::cluster::transport::connections::Link;
 use crate::cluster::transport::framing;
 use crate::cluster::transport::framing::Failure;
 use crate::cluster::transport::hub::Hub;
+use crate::cluster::transport::reports::Event;
 use crate::cluster::transport::transfers;
 
 /// How long a peer may take for a frame that it began.

@@ -4,6 +4,7 @@
 
 mod carriers;
 mod connections;
+mod dials;
 mod endpoint;
 mod figures;
 mod framing;
@@ -11,15 +12,17 @@ mod greeting;
 mod hub;
 pub mod identity;
 mod inbound;
+mod lifecycle;
+mod options;
 mod outbox;
 mod reload;
+mod reports;
 mod spread;
 mod transfers;
 mod verify;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,51 +36,9 @@ use crate::cluster::core::keeper::Keeper;
 use crate::cluster::core::view::Figures;
 use crate::cluster::transport::hub::Hub;
 
-/// How this node proves that it belongs.
-#[derive(Clone)]
-pub enum Identity {
-    /// Everything derives from the secret; the previous one is accepted too.
-    Secret { secret: String, previous: Option<String> },
-    /// PEM files, read again when they change.
-    Files { cert: PathBuf, key: PathBuf, authority: PathBuf },
-}
-
-pub struct Options {
-    pub listen: SocketAddr,
-    /// What peers dial; may differ from `listen` (a relay, a NAT).
-    pub advertise: SocketAddr,
-    pub identity: Identity,
-    /// This node's Hello; `address`, `oldest`, `newest` and `cluster_id` (as `identity::cluster_id` has it) are filled in
-    /// here.
-    pub hello: Hello,
-    /// Generic segmentation offload: off on Fly.
-    pub segmentation_offload: bool,
-}
-
-/// What happened on the mesh.
-#[derive(Debug)]
-pub enum Event {
-    /// A connection is up and its Hello was checked. At most one per peer is used.
-    Connected(Hello),
-    Frame {
-        peer: String,
-        frame: Frame,
-    },
-    Closed {
-        peer: String,
-        why: String,
-    },
-}
-
-/// Where reports go. Both are told of connections.
-#[derive(Clone)]
-pub struct Reports {
-    /// Frames about members and the configuration. Full: reading from a peer slows down.
-    pub events: mpsc::Sender<Event>,
-    /// Frames about limits, which must not wait for the others. Full: counts are read more slowly, so that the oldest
-    /// datagrams are dropped and the peer owes the rest; `CountsPull`, `Ask` and `Grant` are dropped.
-    pub limits: mpsc::Sender<Event>,
-}
+pub use crate::cluster::transport::identity::Identity;
+pub use crate::cluster::transport::options::Options;
+pub use crate::cluster::transport::reports::{Event, Reports};
 
 /// What is queued has so long to be sent when the mesh is closed, and its peers as long again to hear of the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -93,7 +54,7 @@ impl Mesh {
     pub fn start(options: Options, keeper: Arc<dyn Keeper>, reports: Reports) -> io::Result<Self> {
         let identity = options.identity.clone();
         let hub = Hub::bind(options, keeper, reports)?;
-        hub.tasks.spawn(hub::accept(hub.clone()));
+        hub.tasks.spawn(lifecycle::accept(hub.clone()));
         hub.tasks.spawn(reload::follow(hub.clone(), identity));
         Ok(Self { hub })
     }
@@ -110,7 +71,7 @@ impl Mesh {
 
     /// Wants a connection to whoever is at `address`; does nothing while there is one or one is being made. Returns at once.
     pub fn dial(&self, address: SocketAddr) {
-        self.hub.dial(address);
+        lifecycle::dial(&self.hub, address);
     }
 
     /// Queues a frame on the carrier of its kind. False: no connection, or its queue is full (see the kind's rule).

@@ -8,10 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::transport::Identity;
 use crate::cluster::transport::endpoint::Configs;
 use crate::cluster::transport::hub::Hub;
-use crate::cluster::transport::identity::Credentials;
+use crate::cluster::transport::identity::{Credentials, Identity};
 
 const PERIOD: Duration = Duration::from_secs(2);
 

@@ -22,9 +22,6 @@ use crate::cluster::transport::framing::Failure;
 use crate::cluster::transport::hub::Hub;
 use crate::pace;
 
-/// Transfers that a node serves at once.
-pub const TRANSFERS_MAX: usize = 2;
-
 /// Records per chunk before compression, in bytes.
 const CHUNK_LEN: usize = 256 << 10;
 /// Chunks that wait for whoever asked.

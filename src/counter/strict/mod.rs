@@ -19,6 +19,7 @@
 
 pub mod share;
 
+mod account;
 mod shard;
 
 use std::sync::Arc;
@@ -33,76 +34,26 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use crate::counter::Counters;
-use crate::counter::Limit;
-use crate::counter::Name;
-use crate::counter::Period;
-use crate::counter::Verdict;
-use crate::counter::Window;
+pub use crate::counter::strict::account::Figures;
+pub use crate::counter::strict::account::Given;
+pub use crate::counter::strict::account::Held;
+pub use crate::counter::strict::account::ROOM_MAX;
+pub use crate::counter::strict::account::Reading;
+pub use crate::counter::strict::account::Terms;
+
+use crate::counter::calendar::Window;
+use crate::counter::keys;
+use crate::counter::limit::Limit;
+use crate::counter::limit::Verdict;
+use crate::counter::period::Period;
 use crate::counter::strict::shard::Shard;
 use crate::counter::strict::share::Share;
+use crate::counter::view::Name;
 
 /// Locks are held for tens of nanoseconds; with this many, two workers seldom want the same.
 const SHARDS: usize = 64;
 /// Names of counters that are kept.
 const NAMES_MAX: u64 = 4_096;
-/// Larger limits count as this: a count has to fit where it is told to peers.
-pub const ROOM_MAX: u64 = (1 << 40) - 1;
-
-/// On what terms windows may be opened.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Terms {
-    /// (from which start of a window on, share), ascending: the last that a window's start has reached applies. Windows
-    /// before the first have no base rights. Unix seconds.
-    pub shares: Vec<(u64, Share)>,
-    /// Windows that start at or after this are not opened: hits there are refused.
-    pub until_s: u64,
-}
-
-/// One window of a counter on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    pub window: Window,
-    /// The limit, rounded up, as it was when the window was opened.
-    pub room: u64,
-    /// This node's share of it.
-    pub base: u64,
-    /// Rights from peers.
-    pub received: u64,
-    /// Rights that went to peers.
-    pub given: u64,
-    pub admitted: u64,
-    pub refused: u64,
-}
-
-/// A counter, newest window first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    pub key: u64,
-    pub windows: Vec<Held>,
-    pub name: Option<Name>,
-}
-
-/// What came of `give`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
-    pub given: u64,
-    /// Left with this node.
-    pub spare: u64,
-}
-
-/// Since the start, except for `lines`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    pub admitted: u64,
-    pub refused: u64,
-    /// Refused because there was no place for a further counter.
-    pub crowded: u64,
-    /// Refused because the window may not be opened yet, or not again, or because the node is suspended.
-    pub closed: u64,
-    pub lines: u64,
-}
-
 /// All strict counters of a node. Shared by the workers.
 pub struct Strict {
     shards: Box<[Mutex<Shard>]>,
@@ -114,21 +65,6 @@ pub struct Strict {
     names: AtomicU64,
     offset_ms: AtomicI64,
     rouse: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-}
-
-impl Held {
-    /// Rights that are neither spent nor given.
-    pub fn spare(&self) -> u64 {
-        (self.base + self.received).saturating_sub(self.admitted + self.given)
-    }
-}
-
-impl Terms {
-    /// The share in windows with this start.
-    pub fn share(&self, start_s: u64) -> Share {
-        let current = self.shares.iter().rev().find(|(from_s, _)| *from_s <= start_s);
-        current.map_or(Share::NONE, |(_, share)| *share)
-    }
 }
 
 impl Strict {
@@ -261,7 +197,7 @@ impl Strict {
     pub(crate) fn name<N: FnOnce() -> Name>(&self, subject: u64, limits: &[Limit], name: N) -> Option<N> {
         let mut shard = self.shard_of(subject);
         let mut keys =
-            limits.iter().map(|limit| Counters::key(subject, limit.period)).filter(|key| shard.has(*key)).peekable();
+            limits.iter().map(|limit| keys::key_of(subject, limit.period)).filter(|key| shard.has(*key)).peekable();
         if keys.peek().is_none() {
             return Some(name);
         }
@@ -306,7 +242,7 @@ impl Strict {
     }
 
     fn shard_by(&self, key: u64, period: Period) -> MutexGuard<'_, Shard> {
-        self.shard_of(Counters::subject_of(key, period))
+        self.shard_of(keys::subject_of(key, period))
     }
 }
 

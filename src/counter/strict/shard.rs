@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
-use crate::counter::Counters;
-use crate::counter::Limit;
-use crate::counter::Name;
-use crate::counter::Period;
-use crate::counter::Verdict;
-use crate::counter::Window;
-use crate::counter::strict::Figures;
-use crate::counter::strict::Given;
-use crate::counter::strict::Held;
-use crate::counter::strict::ROOM_MAX;
-use crate::counter::strict::Reading;
-use crate::counter::strict::Terms;
+use crate::counter::calendar::Window;
+use crate::counter::keys;
+use crate::counter::limit::Limit;
+use crate::counter::limit::Verdict;
+use crate::counter::period::Period;
+use crate::counter::strict::account::Figures;
+use crate::counter::strict::account::Given;
+use crate::counter::strict::account::Held;
+use crate::counter::strict::account::ROOM_MAX;
+use crate::counter::strict::account::Reading;
+use crate::counter::strict::account::Terms;
+use crate::counter::view::Name;
 
 /// How long a counter is kept after its last window ended: for hits and grants that are late.
 const GRACE_S: u64 = 10;
@@ -99,7 +99,7 @@ impl Shard {
         }
         for limit in limits {
             let window = Window::at(limit.period, now_ms / 1000);
-            self.count(Counters::key(subject, limit.period), window, &mut verdict, &mut outcome);
+            self.count(keys::key_of(subject, limit.period), window, &mut verdict, &mut outcome);
         }
         self.figures.admitted += u64::from(verdict.admitted);
         self.figures.refused += u64::from(!verdict.admitted);
@@ -108,7 +108,7 @@ impl Shard {
 
     /// Whether one limit admits. Tells the usage.
     fn look(&mut self, subject: u64, window: Window, room: u64, verdict: &mut Verdict, outcome: &mut Outcome) -> bool {
-        let key = Counters::key(subject, window.period);
+        let key = keys::key_of(subject, window.period);
         if room == 0 {
             verdict.usage.push(0);
             return false;
@@ -116,7 +116,7 @@ impl Shard {
         // The one subject per period whose key is another's would be looked for in another shard by peers.
         let open = if self.suspended {
             Err(Closed::Suspended)
-        } else if Counters::subject_of(key, window.period) == subject {
+        } else if keys::subject_of(key, window.period) == subject {
             self.open(key, window, room)
         } else {
             Err(Closed::Crowded)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::counter::Counters;
 use crate::counter::Options;
 use crate::counter::Reach;
 

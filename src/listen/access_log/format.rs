@@ -10,7 +10,7 @@ use http::{HeaderValue, Version};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::listen::access_log::Line;
+use crate::listen::access_log::line::Line;
 
 /// Formats lines; keeps the text of the last second, which most lines share.
 pub(super) struct Formatter {

@@ -36,6 +36,11 @@ pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String>
     PrivateKeyDer::from_pem_slice(text).map_err(|_| "no private key in it".to_owned())
 }
 
+/// Parses a certificate with its chain and its key, both as PEM.
+pub(super) fn parse_pair(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+    certified_key(certificates(cert)?, private_key(key)?)
+}
+
 /// Puts both together; refuses a key that is not the certificate's.
 pub(super) fn certified_key(
     chain: Vec<CertificateDer<'static>>,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustls::sign::CertifiedKey;
 
-use crate::listen::tls::certified_key;
+use crate::listen::tls::pem;
 
 const KEY_MODE: u32 = 0o600;
 const CERT_MODE: u32 = 0o644;
@@ -25,8 +25,8 @@ pub(super) fn pair(prefix: &Path, name: &str) -> Result<CertifiedKey, String> {
             .map_err(|error| format!("cannot keep a certificate in {}: {error}", folder.display()))?;
     }
     let read = |path: &Path| fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-    certified_key(&read(&cert_path)?, &read(&key_path)?)
-        .map_err(|why| format!("cannot use {}: {why}", cert_path.display()))
+    let (cert, key) = (read(&cert_path)?, read(&key_path)?);
+    pem::parse_pair(&cert, &key).map_err(|why| format!("cannot use {}: {why}", cert_path.display()))
 }
 
 fn make() -> Result<(String, String), rcgen::Error> {

@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use crate::node::command::http::{Answer, ask, local, token};
+use crate::node::command::failure::Failure;
+use crate::node::command::running::{await_end, seconds};
 use crate::node::command::words::Invocation;
-use crate::node::command::{Failure, await_end, instance, say, seconds};
+use crate::node::instance;
+use crate::node::local_http::{Answer, ask, local, token};
 use crate::node::settings::Settings;
+use crate::node::terminal::say;
 
 const COLUMNS: [&str; 8] = ["NODE", "REGION", "STATE", "ADDRESS", "REVISION", "RTT", "HEARD", "VERSION"];
 

@@ -5,11 +5,14 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::entity::declarative;
+use crate::node::command::database;
+use crate::node::command::failure::Failure;
+use crate::node::command::load::load;
 use crate::node::command::words::Invocation;
-use crate::node::command::{Failure, database, load, say};
 use crate::node::settings::Settings;
 use crate::node::settings::durable::Database;
 use crate::node::stores::now_s;
+use crate::node::terminal::say;
 use crate::plugin;
 use crate::store::ledger::WriteError;
 

@@ -1,6 +1,6 @@
 //! A command's own access to the store, without a node.
 
-use crate::node::command::Failure;
+use crate::node::command::failure::Failure;
 use crate::node::settings::Settings;
 use crate::node::stores;
 use crate::plugin;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::node::command::http::{ask, local};
-use crate::node::command::{Failure, instance, say};
+use crate::node::command::failure::Failure;
+use crate::node::instance;
+use crate::node::local_http::{ask, local};
 use crate::node::settings::Settings;
+use crate::node::terminal::say;
 
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let prefix = &settings.node.prefix;

@@ -3,11 +3,13 @@
 
 use serde_json::json;
 
+use crate::node::command::database;
+use crate::node::command::failure::Failure;
 use crate::node::command::words::Invocation;
-use crate::node::command::{Failure, database, say};
 use crate::node::settings::Settings;
 use crate::node::settings::durable::{Database, Postgres};
 use crate::node::stores;
+use crate::node::terminal::say;
 use crate::store::StoreError;
 use crate::store::postgres::{self, Options, Status};
 

@@ -13,8 +13,8 @@ use std::thread;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::node::command::instance;
 use crate::node::demo::FOLDER;
+use crate::node::instance;
 use crate::node::settings::Settings;
 use crate::node::start;
 

@@ -23,11 +23,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::node::command::http::{Answer, ask, post};
-use crate::node::command::say;
 use crate::node::demo::region::Region;
 use crate::node::demo::upstream::Upstream;
+use crate::node::local_http::{Answer, ask, post};
 use crate::node::signals::Signals;
+use crate::node::terminal::say;
 
 /// How the folder of a demo begins; `member` removes nothing else.
 const FOLDER: &str = "tidegate-demo-";

@@ -7,6 +7,7 @@ pub mod durable;
 pub mod edge;
 pub mod general;
 pub mod listen;
+mod property;
 pub mod reader;
 pub mod said;
 pub mod table;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::node::settings::property::Property;
 use crate::node::settings::said::Said;
-use crate::node::settings::table::{PROPERTIES, Property};
+use crate::node::settings::table::PROPERTIES;
 use crate::node::settings::value::Value;
 use crate::node::settings::{listen, vault};
 

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::node::settings::conf_file;
+use crate::node::settings::property::Effect;
 use crate::node::settings::table::{self, PROPERTIES};
 
 /// Tried in this order when no file is named.
@@ -166,7 +167,7 @@ fn secret_file(variable: &str, path: &str, sources: &Sources<'_>) -> Result<Opti
 pub fn without_effect(said: &Said) -> Vec<&str> {
     PROPERTIES
         .iter()
-        .filter(|property| property.effect == table::Effect::None)
+        .filter(|property| property.effect == Effect::None)
         .filter(|property| said.text(property.name).is_some_and(|text| text != property.default))
         .map(|property| property.name)
         .chain(said.directives.iter().map(String::as_str))

@@ -4,28 +4,8 @@
 //! table. Kong's names are all known, so that an environment made for Kong is understood whole. The alternative, a
 //! struct with a field per property and derived parsing, would state each name four times.
 
+use crate::node::settings::property::{Effect, Property};
 use crate::node::settings::value::Form;
-
-/// One property.
-#[derive(Clone, Copy, Debug)]
-pub struct Property {
-    pub name: &'static str,
-    pub form: Form,
-    /// What holds when nobody says anything; empty: unset.
-    pub default: &'static str,
-    pub secret: bool,
-    pub effect: Effect,
-}
-
-/// What a property does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It works.
-    Here,
-    /// Kong has it and it means nothing here. It is never refused, and named once at start when it is set to
-    /// something else than the default given here.
-    None,
-}
 
 const LEVELS: Form = Form::OneOf(&["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"]);
 const MEDIA_TYPES: Form = Form::OneOf(&["text/plain", "application/json", "text/html", "application/xml"]);

@@ -2,8 +2,6 @@
 
 use serde_json::json;
 
-use crate::node::settings::table::{Effect, Property};
-
 /// How a property's text is read.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
@@ -28,21 +26,9 @@ pub enum Value {
     List(Vec<String>),
 }
 
-impl Property {
-    /// Reads `text`; the error is Kong's sentence.
-    pub fn read(&self, text: &str) -> Result<Value, String> {
-        if text.is_empty() {
-            return Ok(Value::Unset);
-        }
-        match self.form.read(self.name, text) {
-            Err(_) if self.effect == Effect::None => Ok(Value::Text(text.to_owned())),
-            read => read,
-        }
-    }
-}
-
 impl Form {
-    fn read(self, name: &str, text: &str) -> Result<Value, String> {
+    /// Reads the text of the property `name`; the error is Kong's sentence.
+    pub(super) fn read(self, name: &str, text: &str) -> Result<Value, String> {
         match self {
             Form::Text => Ok(Value::Text(text.to_owned())),
             Form::List => Ok(Value::List(items(text))),

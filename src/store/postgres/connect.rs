@@ -20,45 +20,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::store::StoreError;
 use crate::store::postgres::fault::{Fault, within};
 use crate::store::postgres::marks::Marks;
-use crate::store::postgres::migrate;
+use crate::store::postgres::options::{Options, quoted};
+use crate::store::postgres::schema;
 
 /// Fly's proxy cuts connections 600 s after it begins a restart; ours are replaced before.
 const LIFETIME_MAX: Duration = Duration::from_secs(540);
 
 /// Whatever stands between forgets idle connections after 300 s or later.
 const IDLE_MAX: Duration = Duration::from_secs(240);
-
-/// Where the database is and how to speak with it: Kong's `pg_*`.
-#[derive(Clone)]
-pub struct Options {
-    /// A name, an address, or (beginning with `/`) the directory of a socket.
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub password: Option<String>,
-    pub database: String,
-    /// `None`: `public`. Made by `migrations bootstrap` when missing.
-    pub schema: Option<String>,
-    /// For connecting and for each answer.
-    pub timeout: Duration,
-    /// TLS, or no connection.
-    pub ssl: bool,
-    /// Without it any certificate will do.
-    pub ssl_verify: bool,
-    /// PEM bundles that are trusted beside the system's (`lua_ssl_trusted_certificate`).
-    pub roots: Vec<Vec<u8>>,
-}
-
-impl Options {
-    /// Which history revisions count in, for `Local`. No secrets.
-    pub fn origin(&self) -> String {
-        format!("postgres://{}:{}/{}/{}", self.host, self.port, self.database, self.schema())
-    }
-
-    pub(super) fn schema(&self) -> &str {
-        self.schema.as_deref().unwrap_or("public")
-    }
-}
 
 /// Makes connections.
 pub struct Connector {
@@ -143,7 +112,7 @@ impl Connector {
     async fn connect_verified(&self) -> Result<Connection, Fault> {
         let connection = self.connect().await?;
         if !self.verified.load(Ordering::Relaxed) {
-            let status = within(self.options.timeout, migrate::look(&connection.client, &self.options)).await?;
+            let status = within(self.options.timeout, schema::look(&connection.client, &self.options)).await?;
             if let Some(problem) = status.problem() {
                 return Err(Fault::schema(problem));
             }
@@ -213,11 +182,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
-}
-
-/// An identifier as SQL takes it.
-pub fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 fn tls(options: &Options) -> Result<ClientConfig, String> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::entity::{Change, Entity};
 use crate::store::postgres::connect::Held;
 use crate::store::postgres::fault::{Fault, within};
-use crate::store::postgres::{change, entity};
+use crate::store::postgres::rows::{change, entity};
 use crate::store::{Contents, Missed};
 
 const READING: &str = "ISOLATION LEVEL REPEATABLE READ READ ONLY";

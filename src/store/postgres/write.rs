@@ -14,8 +14,12 @@ use crate::entity::declare::{OnDelete, Type as FieldType};
 use crate::entity::{Change, Doc, Kind};
 use crate::store::postgres::connect::Held;
 use crate::store::postgres::fault::{Fault, chain, refused_commit, within};
-use crate::store::postgres::{LOG_MAX, entity, read};
+use crate::store::postgres::read;
+use crate::store::postgres::rows::entity;
 use crate::store::{Missed, StoreError, Transaction};
+
+/// Changes that the log keeps. Whoever lacks more takes everything.
+const LOG_MAX: i64 = 100_000;
 
 const WRITING: &str = "ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 60000";
 

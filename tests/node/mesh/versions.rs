@@ -4,8 +4,8 @@
 
 use tidegate::cluster::transport::Event;
 use tidegate_proto::close::Close;
-use tidegate_proto::codec::{Decoded, Versions};
-use tidegate_proto::frame::{Beat, Frame, Hello, VERSION};
+use tidegate_proto::codec::Decoded;
+use tidegate_proto::frame::{Beat, Frame, Hello, VERSION, Versions};
 
 use crate::mesh::hostile::{expect_close, hello};
 use crate::mesh::rogue::{self, Rogue};

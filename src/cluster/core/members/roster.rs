@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidegate_proto::Revision;
 use tidegate_proto::frame::{Beat, Hello, member};
 
-use crate::cluster::core::members::{DEAD_MS, MEMBERS_MAX, SUSPECT_MS};
 use crate::cluster::core::view::{HOSTNAME, Member, State};
+
+/// Silence after which a member is suspect, and dead.
+pub const SUSPECT_MS: u64 = 3_000;
+pub const DEAD_MS: u64 = 8_000;
+/// Members at most, this node not counted. A further one is let in only in the place of a dead one.
+pub const MEMBERS_MAX: usize = 1_000;
 
 /// How long the dead are remembered, and those that said goodbye.
 pub const DEAD_KEPT_MS: u64 = 3_600_000;

@@ -4,8 +4,11 @@ use tidegate_proto::frame::{Beat, member};
 use tidegate_proto::{Revision, Vector};
 
 use crate::cluster::core::members::NEIGHBOUR;
-use crate::cluster::core::replica::{DIFFERS_MS, PULLS_MAX};
 
+/// A beat that differs from us for so long is asked about even if its revision is smaller than ours.
+const DIFFERS_MS: u64 = 1_500;
+/// Pulls of one peer that are answered within a second.
+pub const PULLS_MAX: u32 = 50;
 /// Pauses after failures: doubled each time, within these.
 const PAUSE_MS: (u64, u64) = (250, 8_000);
 /// Longest time that a busy peer is believed to be busy.

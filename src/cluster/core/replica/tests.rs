@@ -3,6 +3,7 @@
 use tidegate_proto::frame::Changed;
 
 use super::*;
+use crate::cluster::core::replica::peer::PULLS_MAX;
 
 fn vector(counts: &[(&str, u64)]) -> Vector {
     Vector { epoch: 1, counts: counts.iter().map(|(origin, count)| ((*origin).to_owned(), *count)).collect() }

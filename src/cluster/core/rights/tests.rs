@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::counter::{Limit, Options, Period, Reach};
 use crate::entity::strict_weights::StrictWeights;
+use tidegate_proto::frame::{Ask, Frame, Grant};
 
 const BEGIN_MS: u64 = 1_795_519_380_000;
 

@@ -9,13 +9,14 @@
 //! rights, a repeated answer adds nothing.
 
 mod handover;
+mod room_member;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_proto::frame::{Ask, Frame, Grant};
 
-use crate::cluster::core::rights::{Now, Output};
+use crate::cluster::core::rights::events::{Now, Output};
 use crate::counter::strict::{Held, ROOM_MAX};
 use crate::counter::{Counters, Period, Window};
 
@@ -395,7 +396,7 @@ impl Transfers {
             incarnation,
             donor_incarnation: self.incarnation,
             spare,
-            more: room.map(handover::member_of).into_iter().collect(),
+            more: room.map(room_member::member_of).into_iter().collect(),
         };
         Output::Send { peer: peer.to_owned(), frame: Frame::Grant(grant) }
     }

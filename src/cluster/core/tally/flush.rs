@@ -5,13 +5,14 @@
 //! a counter that nobody else is known to have goes to its two homes only; a home that sees several sources passes their
 //! slots on, each as it is, and from then on they tell each other. A sum would be counted twice where homes change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
 use tidegate_proto::demand;
-use tidegate_proto::frame::{Counts, Frame, Group, Slot};
+use tidegate_proto::frame::{Counts, Frame, Slot};
 
+use crate::cluster::core::tally::batch::Groups;
 use crate::cluster::core::tally::sources::{Place, Sources};
 use crate::cluster::core::tally::tracked::{Tracked, tier_ms};
 use crate::cluster::core::tally::{Output, TRACKED_MAX, Tally, URGENT_MS};
@@ -30,83 +31,13 @@ const SLOT_LEN: u64 = 14;
 const FRAME_LEN: u64 = 80;
 /// The longest frame on a stream, bytes.
 const STREAM_LEN_MAX: usize = 48 << 10;
-/// For so long after the budget was spent only homes hear of counters that nobody shares.
-const THRIFT_MS: u64 = 10_000;
 /// How often it is said at least that nothing was counted, ms.
 const SILENCE_MS: u64 = 100;
-/// Every period: with this frame the receiver has all.
-pub const ALL_PERIODS: u8 = 0x3f;
-
-/// Bytes that may still be sent; refilled with time, at most a second's worth.
-#[derive(Debug)]
-pub struct Budget {
-    per_s: u64,
-    left: i64,
-    at_ms: u64,
-    spent_ms: Option<u64>,
-}
-
-/// Groups in the making, by source, window and room.
-#[derive(Default)]
-pub struct Groups(BTreeMap<Heading, Vec<Slot>>);
-
-/// Whose slots, of which window, under which limit.
-type Heading = (Option<(String, u64)>, Window, u64);
-
-/// Counters that have something to say with the next batch of their period.
-#[derive(Debug, Default)]
-pub struct Unsaid {
-    pub own: BTreeSet<u64>,
-    pub forward: BTreeSet<u64>,
-}
-
 /// Who hears of a counter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Audience {
     Everybody,
     These(Vec<Place>),
-}
-
-impl Budget {
-    pub fn new(per_s: u64, now_ms: u64) -> Self {
-        Self { per_s, left: i64::try_from(per_s).unwrap_or(i64::MAX), at_ms: now_ms, spent_ms: None }
-    }
-
-    fn refill(&mut self, now_ms: u64) {
-        let per_s = i64::try_from(self.per_s).unwrap_or(i64::MAX);
-        let elapsed_ms = i64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(i64::MAX);
-        self.left = self.left.saturating_add(per_s.saturating_mul(elapsed_ms) / 1_000).min(per_s);
-        self.at_ms = self.at_ms.max(now_ms);
-    }
-
-    fn spend(&mut self, len: u64) {
-        self.left = self.left.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX)).max(-(1 << 40));
-    }
-
-    fn is_thrifty(&self, now_ms: u64) -> bool {
-        self.spent_ms.is_some_and(|spent_ms| now_ms < spent_ms + THRIFT_MS)
-    }
-}
-
-impl Groups {
-    pub fn add(&mut self, source: Option<(String, u64)>, window: Window, room: u64, slot: Slot) {
-        self.0.entry((source, window, room)).or_default().push(slot);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn into_counts(self, time_ms: u64, complete: u8) -> Counts {
-        let group = |((source, window, room), slots): (Heading, Vec<Slot>)| Group {
-            source,
-            period: window.period as u8,
-            window: window.number,
-            room,
-            slots,
-        };
-        Counts { time_ms, complete, groups: self.0.into_iter().map(group).collect() }
-    }
 }
 
 impl Tally {

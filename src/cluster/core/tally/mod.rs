@@ -9,8 +9,11 @@
 //! Memory is bounded: counters that matter are tracked up to `TRACKED_MAX`; those above it are told by batches and
 //! decided from this node's count alone.
 
+mod batch;
+mod budget;
 mod flush;
 mod hear;
+mod questions;
 mod rate;
 mod rejoin;
 mod show;
@@ -27,6 +30,9 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use tidegate_proto::frame::{Counts, Frame};
 
+use crate::cluster::core::tally::batch::Unsaid;
+use crate::cluster::core::tally::budget::Budget;
+use crate::cluster::core::tally::questions::{Answers, Asks};
 use crate::cluster::core::tally::sources::Sources;
 use crate::cluster::core::tally::tracked::{Around, Tracked, tier_ms};
 use crate::cluster::core::view::LimitFigures;
@@ -133,7 +139,7 @@ pub struct Tally {
     hot: BTreeSet<u64>,
     /// Counters that were hit and are not tracked, by period, until their next batch.
     cold: [HashSet<Handle, FixedState>; 6],
-    unsaid: [flush::Unsaid; 6],
+    unsaid: [Unsaid; 6],
     /// By period: when the next batch goes out; and until when batches go out even if they have nothing to say.
     due_ms: [u64; 6],
     lively_until_ms: [u64; 6],
@@ -143,11 +149,11 @@ pub struct Tally {
     swept_ms: u64,
     owed: BTreeSet<String>,
     owed_ms: u64,
-    asks: rejoin::Asks,
-    answers: rejoin::Answers,
+    asks: Asks,
+    answers: Answers,
     guard_until_ms: u64,
     boot_ms: u64,
-    budget: flush::Budget,
+    budget: Budget,
     expiry: Cursor,
     /// More changed than the list of changes holds: all counters are looked at, a part at a time; and once more when that
     /// happened again meanwhile.
@@ -174,11 +180,11 @@ impl Tally {
             swept_ms: now_ms,
             owed: BTreeSet::new(),
             owed_ms: 0,
-            asks: rejoin::Asks::new(now_ms),
-            answers: rejoin::Answers::default(),
+            asks: Asks::new(now_ms),
+            answers: Answers::default(),
             guard_until_ms: now_ms + GUARD_MS,
             boot_ms: now_ms,
-            budget: flush::Budget::new(options.budget_per_s, now_ms),
+            budget: Budget::new(options.budget_per_s, now_ms),
             expiry: Cursor::default(),
             behind: None,
             random,

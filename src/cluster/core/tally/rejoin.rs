@@ -4,71 +4,12 @@
 //! the one that this one replaces, only others know: two near peers are asked for it. Asking everybody lost: thirty-four
 //! donors would send the same.
 
-use std::collections::BTreeSet;
-
 use tidegate_proto::demand;
 use tidegate_proto::frame::{CountsPull, Frame, Slot};
 
-use crate::cluster::core::tally::flush::{ALL_PERIODS, Groups};
+use crate::cluster::core::tally::batch::{ALL_PERIODS, Groups};
+use crate::cluster::core::tally::questions::{DONORS, WAIT_MS};
 use crate::cluster::core::tally::{Output, Tally, URGENT_MS};
-
-/// Peers that are asked.
-const DONORS: usize = 2;
-/// How long is waited for nearer peers before those that are there are asked.
-const WAIT_MS: u64 = 300;
-/// Later nobody is asked: by then it was told what mattered, or there was nobody.
-const OVER_MS: u64 = 10_000;
-
-/// The questions of a process that starts.
-#[derive(Debug)]
-pub struct Asks {
-    due_ms: u64,
-    over_ms: u64,
-    asked: usize,
-    somebody: bool,
-}
-
-/// What peers asked. One is answered once on a connection: an answer takes a look at everything.
-#[derive(Debug, Default)]
-pub struct Answers {
-    due: BTreeSet<String>,
-    asked: BTreeSet<String>,
-}
-
-impl Answers {
-    pub fn ask(&mut self, peer: String) {
-        if self.asked.insert(peer.clone()) {
-            self.due.insert(peer);
-        }
-    }
-
-    /// A connection began or ended.
-    pub fn forget(&mut self, peer: &str) {
-        self.asked.remove(peer);
-    }
-
-    pub fn is_due(&self) -> bool {
-        !self.due.is_empty()
-    }
-
-    fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.due).into_iter().collect()
-    }
-}
-
-impl Asks {
-    pub fn new(now_ms: u64) -> Self {
-        Self { due_ms: now_ms + WAIT_MS, over_ms: now_ms + OVER_MS, asked: 0, somebody: false }
-    }
-
-    pub fn connected(&mut self) {
-        self.somebody = true;
-    }
-
-    pub fn wake_ms(&self) -> u64 {
-        if self.somebody && self.asked < DONORS { self.due_ms } else { u64::MAX }
-    }
-}
 
 impl Tally {
     /// What connections and questions of peers ask for.

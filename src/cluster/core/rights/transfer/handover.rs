@@ -6,15 +6,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use tidegate_proto::frame::{Grant, member};
+use tidegate_proto::frame::Grant;
 
+use crate::cluster::core::rights::events::{Now, Output};
+use crate::cluster::core::rights::transfer::room_member::room_in;
 use crate::cluster::core::rights::transfer::{PARTNERS_MAX, Peer, Transfers};
-use crate::cluster::core::rights::{Now, Output};
 use crate::counter::Window;
 use crate::counter::strict::ROOM_MAX;
 
-/// The member of `Grant::more` with the limit, 8 bytes little-endian, of a counter that the receiver may not know yet.
-const ROOM: u16 = 0;
 /// Counters that a process hands over when it ends, and of them to one peer: some 60 bytes each, so many that the queue
 /// of small frames takes them all.
 const LEFT_MAX: usize = 4_096;
@@ -78,7 +77,7 @@ impl Transfers {
 
     /// Opens the window of a counter that a peer hands over: nobody here may have wanted it yet.
     pub fn welcome(&mut self, peer: &str, grant: &Grant, place: (u64, Window)) {
-        if let Some(room) = member(&grant.more, ROOM).and_then(room_of)
+        if let Some(room) = room_in(grant)
             && grant.incarnation == self.incarnation
             && self.peers.contains_key(peer)
             && self.line_mut(place).is_some()
@@ -86,15 +85,6 @@ impl Transfers {
             self.counters.strict().open(place.0, place.1, room);
         }
     }
-}
-
-/// The limit, as a member of `Grant::more`.
-pub fn member_of(room: u64) -> (u16, Vec<u8>) {
-    (ROOM, room.to_le_bytes().to_vec())
-}
-
-fn room_of(bytes: &[u8]) -> Option<u64> {
-    bytes.try_into().ok().map(u64::from_le_bytes).filter(|room| (1..=ROOM_MAX).contains(room))
 }
 
 /// Brings those to the front whose windows end last, then those with most to spare, and drops the rest.
