@@ -42,6 +42,9 @@ enum At {
     /// At the beginning of a trailer line.
     Trailer,
     TrailerLine,
+    /// After the CR of a trailer line.
+    TrailerReturn,
+    /// After the CR of the empty line that ends the body.
     TrailerEnd,
     End,
 }
@@ -95,7 +98,9 @@ impl ChunkReader {
             (At::DataEnd, b'\n') => At::Size,
             (At::Trailer, b'\r') => self.keep(byte, At::TrailerEnd)?,
             (At::TrailerEnd, b'\n') => self.keep(byte, At::End)?,
-            (At::TrailerLine, b'\n') => self.keep(byte, At::Trailer)?,
+            // A reader that requires CRLF would find the end of the body elsewhere than one that accepts a bare LF.
+            (At::TrailerLine, b'\r') => self.keep(byte, At::TrailerReturn)?,
+            (At::TrailerReturn, b'\n') => self.keep(byte, At::Trailer)?,
             (At::Extension, _) if byte != b'\n' => self.spend(At::Extension)?,
             (At::Trailer | At::TrailerLine, _) if byte != b'\n' => self.keep(byte, At::TrailerLine)?,
             _ => return None,
@@ -173,6 +178,9 @@ mod tests {
             "3;x\nabc\r\n0\r\n\r\n",
             "3 x\r\nabc\r\n0\r\n\r\n",
             "0\r\n\n",
+            "0\r\nT: 1\n\r\n",
+            "0\r\nT: 1\rU: 2\r\n\r\n",
+            "0\r\nT: 1\r\r\n\r\n",
             "11111111111111111\r\n",
         ];
         for text in wrong {

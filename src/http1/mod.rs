@@ -25,7 +25,7 @@ pub mod write;
 /// Bounds of a message head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Longest line in bytes, the request line included; nginx's size of one large buffer.
+    /// Longest line in bytes without its CRLF, the request line included; nginx's size of one large buffer.
     pub line_bytes: usize,
     /// Longest head in bytes; nginx's size of all large buffers.
     pub head_bytes: usize,

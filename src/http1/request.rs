@@ -96,12 +96,8 @@ impl RequestHead {
         fields: &[httparse::Header<'_>],
         limits: &HeadLimits,
     ) -> Parsed {
-        let line_bytes = line.method.len() + line.target.len() + "  HTTP/1.1".len();
-        if line_bytes > limits.line_bytes {
-            return Parsed::Invalid(InvalidHead::LineTooLong);
-        }
-        if length > limits.head_bytes || fields.iter().any(|field| field_bytes(field) > limits.line_bytes) {
-            return Parsed::Invalid(InvalidHead::TooLarge);
+        if let Some(invalid) = exceeded(bytes, line, length, limits) {
+            return Parsed::Invalid(invalid);
         }
         let text = self.room.hold(&bytes[..length]);
         let Ok(method) = Method::from_bytes(line.method) else {
@@ -173,7 +169,7 @@ impl HeadScan {
 
     /// Whether a head that is not whole may still become a valid one.
     fn within(&self, bytes: &[u8], limits: &HeadLimits) -> Parsed {
-        let line_bytes = bytes.len() - self.line_start.min(bytes.len());
+        let line_bytes = without_return(&bytes[self.line_start.min(bytes.len())..]).len();
         match self.line_start {
             0 if line_bytes > limits.line_bytes => Parsed::Invalid(InvalidHead::LineTooLong),
             _ if line_bytes > limits.line_bytes || bytes.len() > limits.head_bytes => {
@@ -202,7 +198,7 @@ impl<'a> RequestLine<'a> {
             let is_possible = bytes.first().is_none_or(|first| is_token(*first) || *first == b'\r');
             return if is_possible { Ok(None) } else { malformed("invalid method") };
         };
-        let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+        let line = without_return(&bytes[..end]);
         if line.len() > limits.line_bytes {
             return Err(InvalidHead::LineTooLong);
         }
@@ -229,6 +225,22 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-fn field_bytes(field: &httparse::Header<'_>) -> usize {
-    field.name.len() + field.value.len() + ": \r\n".len()
+/// The limit that a head of `length` bytes exceeds. Counts the bytes that arrived, blanks around values included, because
+/// `HeadScan::within` counts them too: the verdict does not depend on the pieces in which a head arrives.
+fn exceeded(bytes: &[u8], line: &RequestLine<'_>, length: usize, limits: &HeadLimits) -> Option<InvalidHead> {
+    // A head that is no longer than a line may be has no line that is too long.
+    if length <= limits.line_bytes.min(limits.head_bytes) {
+        return None;
+    }
+    if line.method.len() + line.target.len() + "  HTTP/1.1".len() > limits.line_bytes {
+        return Some(InvalidHead::LineTooLong);
+    }
+    let mut lines = bytes[..length].split(|byte| *byte == b'\n');
+    let is_too_large = length > limits.head_bytes || lines.any(|line| without_return(line).len() > limits.line_bytes);
+    is_too_large.then_some(InvalidHead::TooLarge)
+}
+
+/// A line without the CR before its LF.
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -135,6 +135,27 @@ fn what_is_a_request_is_read_however_it_arrives() {
 }
 
 #[test]
+fn a_limit_holds_for_the_bytes_that_arrive_in_any_pieces() {
+    let limits = HeadLimits { line_bytes: 20, head_bytes: 60 };
+    let rows: &[(&str, Result<(), InvalidHead>)] = &[
+        ("GET /23456 HTTP/1.1\r\n\r\n", Ok(())),
+        ("GET /234567 HTTP/1.1\r\n\r\n", Ok(())),
+        ("GET /2345678 HTTP/1.1\r\n\r\n", Err(InvalidHead::LineTooLong)),
+        ("GET / HTTP/1.1\r\nx:                 a\r\n\r\n", Ok(())),
+        ("GET / HTTP/1.1\r\nx:                  a\r\n\r\n", Err(InvalidHead::TooLarge)),
+        ("GET / HTTP/1.1\r\nx:a                  \r\n\r\n", Err(InvalidHead::TooLarge)),
+        ("GET / HTTP/1.1\r\nx: 4567890123456\r\nx: 4567890123456\r\nx: 3\r\n\r\n", Ok(())),
+        ("GET / HTTP/1.1\r\nx: 4567890123456\r\nx: 4567890123456\r\nx: 34\r\n\r\n", Err(InvalidHead::TooLarge)),
+    ];
+    for (text, expected) in rows {
+        let expected = expected.map_or_else(Parsed::Invalid, |()| Parsed::Head(text.len()));
+        for size in [1, 2, 3, 7, text.len()] {
+            assert_eq!(in_pieces(text.as_bytes(), size, &limits), expected, "{text:?} by {size}");
+        }
+    }
+}
+
+#[test]
 fn a_refused_request_keeps_its_line_and_its_format() {
     let mut head = RequestHead::default();
     let text = b"POST /x?y HTTP/1.0\r\nHost: a\r\nAccept: text/html\r\nX y: 1\r\nContent-Type: a/b\r\n\r\n";
