@@ -201,6 +201,7 @@ async fn hold_body<C: Client>(client: &mut C, record: &mut Record) -> Result<Opt
 }
 
 /// Sends the request to the upstream and waits for the head of the response.
+#[expect(clippy::await_holding_refcell_ref, reason = "no phase runs, and so nothing changes it, while a try does")]
 async fn forward<C: Client>(
     client: &mut C,
     record: &Record,
@@ -215,7 +216,6 @@ async fn forward<C: Client>(
         // gRPC needs HTTP/2 to the upstream; over HTTP/1.1 it would be garbled.
         return Err(LocalResponse::error(StatusCode::NOT_IMPLEMENTED, "gRPC services are not supported yet").into());
     }
-    #[expect(clippy::await_holding_refcell_ref, reason = "no phase runs, and so nothing changes it, while a try does")]
     let upward = record.plugins.upward();
     let request_path = RequestPath {
         path: &record.path,
