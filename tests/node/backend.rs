@@ -74,14 +74,16 @@ impl Backend {
     }
 }
 
-/// Reads a request's head; `None` at the end of the connection.
+/// Reads a request's head; `None` at the end of the connection. Bytes that are not UTF-8 are kept as U+FFFD, because a
+/// query may hold any.
 pub fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
     let mut head = Head { text: String::new(), length: 0, chunked: false };
     loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
             return None;
         }
+        let line = String::from_utf8_lossy(&line);
         let text = line.trim_end().to_ascii_lowercase();
         if text.is_empty() && !head.text.is_empty() {
             return Some(head);
