@@ -2,8 +2,8 @@
 # Runs every check of the repository: format, lints, and all tests. From a fresh clone: ./tests/run.sh
 #
 # Needs a Rust toolchain with rustfmt and clippy. Debian or Ubuntu packages that are missing (C compiler, PostgreSQL,
-# procps) are installed first, as root or with sudo. The tests start their own servers on free loopback ports and
-# leave nothing running.
+# procps, curl) are installed first, as root or with sudo. The tests start their own servers on free loopback ports
+# and leave nothing running.
 #
 # Every check runs even when an earlier one failed, so one run reports all failures. Only a failed build ends the run
 # early. The logs of the test rings stay in the folder "rings" of the target folder until the next run.
@@ -41,8 +41,9 @@ check() {
 install_missing_packages() {
     local missing=() sudo=()
     type -P cc >/dev/null || missing+=(gcc libc6-dev)
-    # The tests signal processes with the program `kill`, which small images lack.
+    # The tests signal processes with the program `kill` and run the curl commands that the demo prints.
     type -P kill >/dev/null || missing+=(procps)
+    type -P curl >/dev/null || missing+=(curl)
     # The root certificates, which cargo needs for downloads.
     compgen -G '/etc/ssl/certs/*' >/dev/null || missing+=(ca-certificates)
     # The tests run the server from Debian's folder; a server elsewhere in PATH is not used.
